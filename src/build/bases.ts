@@ -1,0 +1,259 @@
+// The disk under the first layer: found by digest, or fetched, checked, unpacked and put into the store.
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import type { Readable } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import type { BaseSource } from '../core/config.ts'
+import { parseProbe } from '../core/disk.ts'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { type Digest, digest, short } from '../core/ids.ts'
+import { isLfsPointer, lfsPointer } from '../core/layer.ts'
+import type { BaseRecord } from '../core/manifest.ts'
+import { CatFile } from '../git/cat-file.ts'
+import { lookup } from '../git/objects.ts'
+import { download, withoutSecrets } from '../host/download.ts'
+import { copyShared, explainWriteError, fileIdentity, hashFile, sync, writeAtomic } from '../host/files.ts'
+import { failure, spawn } from '../host/run.ts'
+import { inspectDisk } from '../image/qcow2.ts'
+import { probe } from '../image/sandbox.ts'
+import { baseFolder } from '../store/local.ts'
+import type { BuildContext } from './context.ts'
+import type { LoadedSource } from './project.ts'
+
+/** A base with all that is known without having it. */
+export interface Base {
+  digest: Digest
+  /** For people: its path or URL. */
+  source: string
+  /** Brings its bytes, as they are served, to `target`. */
+  fetch: (target: string) => Promise<void>
+}
+
+/** Finds out the digest of a base: from vlb.yaml for a URL, from the file's bytes for a path (remembered until it changes). */
+export async function resolveBase(context: BuildContext, source: LoadedSource, base: BaseSource): Promise<Base> {
+  if (base.from === 'url') {
+    const named = digest(`${base.digest.algorithm}:${base.digest.hex}`)
+    return { digest: named, source: withoutSecrets(base.url), fetch: (target) => fetchUrl(context, base.url, named, target) }
+  }
+  const file = await locate(context, source, base.path)
+  const algorithm = base.digest?.algorithm ?? 'sha256'
+  const found = digest(`${algorithm}:${await rememberedDigest(context, file, algorithm)}`)
+  if (base.digest && found !== `${algorithm}:${base.digest.hex}`) throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
+  return { digest: found, source: base.path, fetch: file.copyTo }
+}
+
+function digestMismatch(what: string, algorithm: string, expected: string, found: string): VlbError {
+  return new VlbError('VLB_BASE_DIGEST', `${what} is not what vlb.yaml says:\n  expected ${algorithm} ${expected}\n  found    ${algorithm} ${found}`, {
+    hint: 'if the new file is what you want, put its digest into vlb.yaml; nothing was kept',
+  })
+}
+
+interface LocalFile {
+  /** Changes whenever the bytes may have changed. */
+  identity: string
+  /** Where the bytes lie as a file; undefined for a blob in git. */
+  path: string | undefined
+  copyTo: (target: string) => Promise<void>
+}
+
+/** The file in the revision's own tree where it is tracked there; else the one in the project's folder. */
+async function locate(context: BuildContext, source: LoadedSource, path: string): Promise<LocalFile> {
+  const { project } = context
+  const tracked = source.label !== '' && source.tree && !path.startsWith('/') ? await lookup(source.objects, source.tree, path) : undefined
+  if (tracked && tracked.mode.startsWith('100')) {
+    return { identity: `blob:${tracked.oid}`, path: undefined, copyTo: (target) => writeBlob(project.repo.cwd, tracked.oid, target) }
+  }
+  const file = resolve(project.folder, path)
+  try {
+    if (!(await stat(file)).isFile()) throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not a regular file`, { hint: 'correct base.path in vlb.yaml' })
+    const identity = `file:${file}:${await fileIdentity(file)}`
+    return { identity, path: file, copyTo: (target) => copyShared(file, target) }
+  } catch (error) {
+    if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR')) throw error
+    throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not there (looked for ${file})`, { hint: 'put the disk image there, or correct base.path in vlb.yaml' })
+  }
+}
+
+async function writeBlob(cwd: string, oid: string, target: string): Promise<void> {
+  const git = new CatFile(cwd, {})
+  const file = await open(target, 'wx')
+  try {
+    await git.read(oid, async (piece) => void (await file.writeFile(piece)))
+  } finally {
+    await file.close()
+    await git.close()
+  }
+}
+
+async function rememberedDigest(context: BuildContext, file: LocalFile, algorithm: 'sha256' | 'sha512'): Promise<string> {
+  const note = context.store.path('digests', createHash('sha256').update(`${algorithm}:${file.identity}`).digest('hex'))
+  const known = await readFile(note, 'utf8').catch(() => '')
+  if (/^[0-9a-f]{64,128}\n$/.test(known)) return known.trim()
+  const path = file.path ?? join(await context.store.scratch.folder(), 'base')
+  if (file.path === undefined) await file.copyTo(path)
+  const hex = await hashFile(path, algorithm, { signal: context.signal })
+  await mkdir(context.store.path('digests'), { recursive: true })
+  await writeAtomic(note, `${hex}\n`)
+  return hex
+}
+
+/** The base in the store, brought there if need be. Two that want it at once fetch it once. */
+export async function ensureBase(context: BuildContext, base: Base): Promise<BaseRecord> {
+  const known = await storedBase(context, base.digest)
+  if (known) return known
+  const lock = await context.store.lock(`base-${baseFolder(base.digest)}`, context.signal, (pid) =>
+    context.emit({ type: 'note', text: `waiting for pid ${pid}, which fetches the base` }),
+  )
+  try {
+    return (await storedBase(context, base.digest)) ?? (await importBase(context, base))
+  } catch (error) {
+    throw explainWriteError(error, context.store.root)
+  } finally {
+    await lock.release()
+  }
+}
+
+export async function storedBase(context: BuildContext, id: Digest): Promise<BaseRecord | undefined> {
+  const folder = context.store.path('bases', baseFolder(id))
+  const text = await readFile(join(folder, 'base.json'), 'utf8').catch(() => undefined)
+  if (text === undefined) return undefined
+  const record = JSON.parse(text) as BaseRecord
+  const size = (await stat(join(folder, record.file)).catch(() => undefined))?.size
+  if (size === record.fileBytes) return record
+  context.emit({ type: 'warning', text: `the base ${short(id)} in the store is damaged: dropped` })
+  await rm(folder, { recursive: true, force: true })
+  return undefined
+}
+
+async function importBase(context: BuildContext, base: Base): Promise<BaseRecord> {
+  const work = await context.store.scratch.folder()
+  const fetched = join(work, 'fetched')
+  await base.fetch(fetched)
+  await verify(context, base, fetched)
+  await unpack(context, fetched, join(work, 'disk'))
+  const { format, size } = await inspectDisk(join(work, 'disk'), base.source)
+  const file = `disk.${format}`
+  await rename(join(work, 'disk'), join(work, file))
+  await mkdir(join(work, 'ns'))
+  const lines = await probe(work, join(work, file), format, { signal: context.signal, onOutput: () => {} })
+  await rm(join(work, 'ns'), { recursive: true })
+  await chmod(join(work, file), 0o444)
+  await sync(join(work, file))
+  const record: BaseRecord = {
+    format: 1,
+    digest: base.digest,
+    file,
+    imageFormat: format,
+    fileBytes: (await stat(join(work, file))).size,
+    disk: parseProbe(lines, size),
+    source: base.source,
+    addedAt: new Date().toISOString(),
+  }
+  await writeAtomic(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
+  await rename(work, context.store.path('bases', baseFolder(base.digest)))
+  await sync(context.store.path('bases'))
+  return record
+}
+
+async function verify(context: BuildContext, base: Base, file: string): Promise<void> {
+  const [algorithm, expected = ''] = base.digest.split(':') as ['sha256' | 'sha512', string]
+  const total = (await stat(file)).size
+  const head = Buffer.alloc(1025)
+  const handle = await open(file, 'r')
+  const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
+  if (total <= 1024 && isLfsPointer(head.subarray(0, bytesRead))) throw lfsPointer(base.source)
+  const task = 'checking the base'
+  const started = Date.now()
+  const found = await hashFile(file, algorithm, { signal: context.signal, onProgress: (done) => context.emit({ type: 'progress', task, done, total }) })
+  context.emit({ type: 'progress-ended', task, bytes: total, seconds: (Date.now() - started) / 1000 })
+  if (found !== expected) throw digestMismatch(base.source, algorithm, expected, found)
+}
+
+async function fetchUrl(context: BuildContext, url: string, id: Digest, target: string): Promise<void> {
+  // Outside the scratch folder: what has arrived is to be there for the next run, too.
+  const waiting = context.store.path('downloads', baseFolder(id))
+  const task = 'downloading the base'
+  const started = Date.now()
+  let bytes = 0
+  await download(url, waiting, {
+    signal: context.signal,
+    onProgress: (done, total) => {
+      bytes = done
+      context.emit({ type: 'progress', task, done, total })
+    },
+    onRetry: (reason) => context.emit({ type: 'note', text: `download: ${reason}; trying again` }),
+  })
+  context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
+  await rename(waiting, target)
+}
+
+const packings: readonly [magic: string, tool: 'gzip' | 'xz' | 'zstd'][] = [
+  ['1f8b', 'gzip'],
+  ['fd377a585a00', 'xz'],
+  ['28b52ffd', 'zstd'],
+]
+
+/** Unpacks .gz, .xz and .zst, recognised by their first bytes; renames anything else. */
+async function unpack(context: BuildContext, packed: string, target: string): Promise<void> {
+  const handle = await open(packed, 'r')
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0).finally(() => handle.close())
+  const start = buffer.subarray(0, bytesRead).toString('hex')
+  const tool = packings.find(([magic]) => start.startsWith(magic))?.[1]
+  if (!tool) return await rename(packed, target)
+  const task = 'unpacking the base'
+  const started = Date.now()
+  const bytes = await writeSparse(target, (take) => (tool === 'gzip' ? gunzip(packed, take) : pipeTool(tool, packed, take)), (done) => {
+    context.signal.throwIfAborted()
+    context.emit({ type: 'progress', task, done, total: undefined })
+  })
+  context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
+  await rm(packed)
+}
+
+type Take = (chunk: Buffer) => Promise<void>
+
+async function gunzip(packed: string, take: Take): Promise<void> {
+  try {
+    for await (const chunk of createReadStream(packed).pipe(createGunzip())) await take(chunk as Buffer)
+  } catch (error) {
+    if (!hasErrorCode(error, 'Z_DATA_ERROR', 'Z_BUF_ERROR')) throw error
+    throw damagedArchive('gzip', (error as Error).message)
+  }
+}
+
+async function pipeTool(tool: 'xz' | 'zstd', packed: string, take: Take): Promise<void> {
+  const child = spawn(tool, ['--decompress', '--stdout', '--', packed])
+  let said = ''
+  child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  for await (const chunk of child.stdout as Readable) await take(chunk as Buffer)
+  const result = await child.ended
+  if (result.exitCode === 127 || result.exitCode === undefined) throw failure(tool, [], { ...result, stderr: said })
+  if (result.exitCode !== 0) throw damagedArchive(tool, said.trim())
+}
+
+function damagedArchive(tool: string, said: string): VlbError {
+  return new VlbError('VLB_BASE_FORMAT', `${tool} cannot unpack the base: ${said}`, { hint: 'its digest is right, so the file is damaged where it comes from' })
+}
+
+/** Writes what `produce` hands out, leaving holes where there are only zeros; returns the length. */
+async function writeSparse(target: string, produce: (take: Take) => Promise<void>, onProgress: (done: number) => void): Promise<number> {
+  const file = await open(target, 'wx')
+  const zeros = Buffer.alloc(2 ** 16)
+  let at = 0
+  try {
+    await produce(async (chunk) => {
+      for (let from = 0; from < chunk.length; from += zeros.length) {
+        const piece = chunk.subarray(from, from + zeros.length)
+        if (!piece.equals(zeros.subarray(0, piece.length))) await file.write(piece, 0, piece.length, at)
+        at += piece.length
+      }
+      onProgress(at)
+    })
+    await file.truncate(at)
+  } finally {
+    await file.close()
+  }
+  return at
+}

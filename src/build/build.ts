@@ -1,0 +1,114 @@
+// `git vlb build`: the working tree or any revisions, each to its image.
+import { extname, resolve } from 'node:path'
+import type { Compression, ImageFormat, OutputSettings } from '../core/config.ts'
+import { VlbError } from '../core/errors.ts'
+import { checkEnvironment, findLayer, upTo } from '../core/plan.ts'
+import type { BuildError, BuildResult, BuiltImage, BuiltLayer } from '../core/results.ts'
+import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
+import type { BuildContext } from './context.ts'
+import { checkOutput, makeImage } from './flatten.ts'
+import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+
+export interface BuildOptions extends Omit<ChainOptions, 'rebuild'> {
+  revisions: string[]
+  /** Layers to rebuild, by name or number. */
+  rebuild: string[]
+  flatten: boolean
+  format: ImageFormat | undefined
+  compress: Compression | undefined
+  /** Absolute path, instead of output.path of vlb.yaml. */
+  output: string | undefined
+  /** How many revisions are built at once. */
+  jobs: number
+  /** Whether the image's SHA-256 is wanted. */
+  digest: boolean
+}
+
+interface RevisionResult {
+  chain: ChainResult
+  image: BuiltImage | null
+}
+
+export async function build(context: BuildContext, options: BuildOptions): Promise<BuildResult> {
+  const started = Date.now()
+  if (options.output !== undefined && options.revisions.length > 1) {
+    throw new VlbError('VLB_USAGE', '-o names one file, but several revisions are to be built', { hint: 'leave -o out: each image gets its revision into its name' })
+  }
+  // Everything is read and checked before anything is built: a mistake in the last revision shows at once.
+  const sources = await loadAll(context, options.revisions)
+  try {
+    for (const source of sources) checkOptions(source, options)
+    if (!options.dryRun) await context.store.prepare()
+    const results = await inParallel(sources, options.jobs, (source) => buildRevision(context, source, options))
+    return summarise(results, sources, options, (Date.now() - started) / 1000)
+  } finally {
+    for (const source of sources) await source.objects.close()
+  }
+}
+
+async function loadAll(context: BuildContext, revisions: string[]): Promise<LoadedSource[]> {
+  if (revisions.length === 0) return [await loadWorkingTree(context.project)]
+  const sources: LoadedSource[] = []
+  for (const name of new Set(revisions)) sources.push(await loadRevision(context.project, name))
+  return sources
+}
+
+function checkOptions(source: LoadedSource, options: BuildOptions): void {
+  checkEnvironment(source.layers, options.env)
+  upTo(source.layers, options.last)
+  for (const wanted of options.rebuild) findLayer(source.layers, wanted)
+  outputFor(source, options)
+}
+
+/** Runs `work` over all items, `limit` at a time; results in the order of the items. */
+async function inParallel<Item, Result>(items: Item[], limit: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
+  const results: Result[] = []
+  const queue = [...items.entries()]
+  const worker = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) results[next[0]] = await work(next[1])
+  }
+  await Promise.all(Array.from({ length: Math.max(1, limit) }, worker))
+  return results
+}
+
+async function buildRevision(context: BuildContext, source: LoadedSource, options: BuildOptions): Promise<RevisionResult> {
+  const rebuild = new Set(options.rebuild.map((wanted) => findLayer(source.layers, wanted).name))
+  const output = outputFor(source, options)
+  const path = options.output ?? resolve(context.project.folder, output.path)
+  checkOutput(path, source.config.base?.from === 'path' ? resolve(context.project.folder, source.config.base.path) : undefined)
+  const chain = await buildChain(context, source, { ...options, rebuild })
+  if (!chain.top || options.dryRun) return { chain, image: null }
+  const image = await makeImage(context, { top: chain.top, output, path, flatten: options.flatten, digest: options.digest })
+  return { chain, image }
+}
+
+/** Where and how the image is written; a named revision goes into the name, so that images do not overwrite each other. */
+export function outputFor(source: LoadedSource, options: Pick<BuildOptions, 'format' | 'compress'>): OutputSettings {
+  const settings = source.config.output
+  const format = options.format ?? settings.format
+  const compress = options.compress ?? (format === 'qcow2' ? settings.compress : 'none')
+  if (compress !== 'none' && format !== 'qcow2') {
+    throw new VlbError('VLB_USAGE', `--compress ${compress} needs the format qcow2, not ${format}`, { hint: 'leave one of the two out' })
+  }
+  const ending = extname(settings.path)
+  const stem = settings.path.slice(0, settings.path.length - ending.length)
+  const name = source.label === '' ? '' : `-${source.label.replace(/[^A-Za-z0-9._-]+/g, '-')}`
+  return { path: `${stem}${name}${options.format ? `.${format}` : ending}`, format, compress }
+}
+
+function summarise(results: RevisionResult[], sources: LoadedSource[], options: BuildOptions, seconds: number): BuildResult {
+  const named = options.revisions.length > 0
+  const layers: BuiltLayer[] = results.flatMap(({ chain }, i) => chain.layers.map((layer) => (named ? { ...layer, rev: sources[i]?.label ?? '' } : layer)))
+  const images: BuiltImage[] = results.flatMap(({ image }, i) => (image ? [named ? { ...image, rev: sources[i]?.label ?? '' } : image] : []))
+  const failed = results.find(({ chain }) => chain.failed)?.chain.failed
+  const error: BuildError | undefined = failed && {
+    code: failed.error.code,
+    message: failed.error.message,
+    ...(failed.error.hint === undefined ? {} : { hint: failed.error.hint }),
+    layer: failed.step.name,
+    log: failed.failure.log,
+    lastLines: failed.lastLines,
+  }
+  const base = { ok: !failed, dryRun: options.dryRun, layers, image: images[0] ?? null, images, seconds }
+  return error ? { ...base, error, exitStatus: failed?.error.exitStatus ?? 1 } : { ...base, exitStatus: 0 }
+}

@@ -1,0 +1,132 @@
+// A project opened: its folder, its repository, its store, and what a revision of it holds.
+import { readFile, stat } from 'node:fs/promises'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { configFile, parseConfig } from '../core/config.ts'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { type TreeId, treeId } from '../core/ids.ts'
+import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from '../core/layer.ts'
+import { checkLayers, type Source } from '../core/plan.ts'
+import type { Environment } from '../host/env.ts'
+import { submodule } from '../git/materialise.ts'
+import { lookup, type Objects, openObjects } from '../git/objects.ts'
+import { openRepository, readSettings, type Repository, resolveRevision } from '../git/repo.ts'
+import { layerFolders, readWorkingTree, symlinkedLayer } from '../git/worktree.ts'
+import { LocalStore } from '../store/local.ts'
+
+export interface Project {
+  repo: Repository
+  /** Absolute path of the folder with vlb.yaml; in a bare repository, of the repository. */
+  folder: string
+  /** Path of that folder below the repository's top, '' for the top itself. */
+  prefix: string
+  settings: Map<string, string>
+  store: LocalStore
+}
+
+/** A revision with what is needed to build it. */
+export interface LoadedSource extends Source {
+  objects: Objects
+  /** Where git finds objects of a dirty working tree. */
+  env: Environment
+  /** Tree of the project's folder. */
+  tree: TreeId | undefined
+}
+
+/** Opens the project that `cwd` lies in. */
+export async function openProject(cwd: string): Promise<Project> {
+  const repo = await openRepository(cwd)
+  const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
+  const settings = await readSettings(repo)
+  const configured = settings.get('store')
+  const root = configured ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured)) : join(repo.commonDir, 'vlb')
+  return { repo, folder, prefix: relative(repo.worktree ?? folder, folder), settings, store: new LocalStore(root) }
+}
+
+function expandHome(path: string): string {
+  return path.startsWith('~/') ? join(process.env['HOME'] ?? '/', path.slice(2)) : path
+}
+
+/** Up from `from` to the repository's top; where no vlb.yaml is found, `from` itself, for there may be one in a revision. */
+async function findProject(from: string, top: string): Promise<string> {
+  for (let folder = from; ; folder = dirname(folder)) {
+    if (await isFile(join(folder, configFile))) return folder
+    if (folder === top || folder === dirname(folder)) return from
+  }
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isFile() ?? false
+}
+
+/** The working tree as it is now, committed or not. New objects go to a scratch folder of the store. */
+export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
+  if (project.repo.worktree === undefined) {
+    throw new VlbError('VLB_BARE', 'this is a bare repository: it has no working tree to build', { hint: 'name a revision: git vlb build main' })
+  }
+  const text = await readConfigFile(project.folder)
+  const config = parseConfig(text, configFile, basename(project.folder))
+  const names = await layerFolders(project.folder)
+  const working = await readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder())
+  const objects = await openObjects(project.repo, working.env)
+  const top = working.tree ? await lookup(objects, working.tree, project.prefix) : undefined
+  const entries = top ? await objects.tree(treeId(top.oid)) : []
+  const layers: Layer[] = []
+  for (const name of names) {
+    const entry = entries.find((e) => e.name === name)
+    if (!entry) {
+      throw new VlbError('VLB_LAYER_KIND', `${name} holds nothing that git would store, so no script`, {
+        hint: `add an executable ${name}/build-layer (is it ignored? git check-ignore -v ${name}/build-layer), or remove the folder`,
+      })
+    }
+    layers.push(await readLayer(objects, entry, working.dirty.has(name)))
+  }
+  return {
+    label: '',
+    commit: working.commit,
+    config,
+    layers: checkLayers(layers, config, configFile),
+    objects,
+    env: working.env,
+    tree: top ? treeId(top.oid) : undefined,
+  }
+}
+
+async function readConfigFile(folder: string): Promise<string> {
+  try {
+    return await readFile(join(folder, configFile), 'utf8')
+  } catch (error) {
+    if (!hasErrorCode(error, 'ENOENT')) throw error
+    throw new VlbError('VLB_NO_PROJECT', `no ${configFile} in ${folder} or above it`, { hint: 'start a project here: git vlb init' })
+  }
+}
+
+/** A revision, without checking it out. */
+export async function loadRevision(project: Project, name: string): Promise<LoadedSource> {
+  const revision = await resolveRevision(project.repo, name)
+  const objects = await openObjects(project.repo)
+  const top = await lookup(objects, revision.tree, project.prefix)
+  const entries = top?.mode === '40000' ? await objects.tree(treeId(top.oid)) : []
+  const file = `${name}:${project.prefix ? `${project.prefix}/` : ''}${configFile}`
+  const blob = entries.find((e) => e.name === configFile)
+  if (!top || !blob) {
+    throw new VlbError('VLB_NO_PROJECT', `no ${file}`, { hint: 'name a revision that has it, or go to the project\'s folder: -C DIR' })
+  }
+  const config = parseConfig((await objects.blob(blob.oid)).toString('utf8'), file, basename(project.folder).replace(/\.git$/, ''))
+  const layers: Layer[] = []
+  for (const entry of entries) {
+    if (!['40000', '120000', '160000'].includes(entry.mode) || !isLayerName(entry.name)) continue
+    layers.push(await readLayer(objects, entry, false))
+  }
+  const loaded = { label: name, commit: revision.commit, config, layers: checkLayers(layers, config, file), objects }
+  return { ...loaded, env: {}, tree: treeId(top.oid) }
+}
+
+async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Promise<Layer> {
+  const { name } = entry
+  if (entry.mode === '120000') throw symlinkedLayer(name)
+  if (entry.mode === '160000') throw submodule(name)
+  const tree = treeId(entry.oid)
+  const script = findScript(name, await objects.tree(tree))
+  const { directives, interpreter } = readScript(await objects.blob(script.oid), `${name}/${script.name}`)
+  return { name, kind: script.name, tree, directives, interpreter, dirty }
+}

@@ -1,0 +1,117 @@
+// `git vlb status`: every layer's state, and for a miss the reason. Builds, fetches and locks nothing.
+import { access } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { Manifest } from '../core/manifest.ts'
+import { differingInputs } from '../core/key.ts'
+import { diskStep, type Step } from '../core/plan.ts'
+import type { LayerState, LayerStatus, StatusResult } from '../core/results.ts'
+import { describeHead } from '../git/repo.ts'
+import { imageRecord } from '../store/images.ts'
+import type { Snapshot } from '../store/store.ts'
+import { storedBase } from './bases.ts'
+import { outputFor } from './build.ts'
+import { type Chain, mustRebuild, planChain } from './chain.ts'
+import type { BuildContext } from './context.ts'
+import { imageRecipe } from './flatten.ts'
+import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+
+export async function status(context: BuildContext, revision: string | undefined): Promise<StatusResult> {
+  const source = revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
+  try {
+    const chain = await planChain(context, source, source.layers, {})
+    const layers = await layerStates(context, chain)
+    return {
+      project: source.config.name,
+      rev: revision ?? (await describeHead(context.project.repo)),
+      base: await baseState(context, chain),
+      layers: layers.filter((layer) => layer.name !== diskStep),
+      image: await imageState(context, source, chain),
+    }
+  } finally {
+    await source.objects.close()
+  }
+}
+
+async function baseState(context: BuildContext, chain: Chain): Promise<StatusResult['base']> {
+  const { base, source } = chain
+  const stored = base ? await storedBase(context, base.digest) : undefined
+  const diskSize = source.config.disk.size ?? null
+  if (base) return { digest: base.digest, size: stored?.disk.size ?? null, source: base.source, diskSize }
+  return { digest: null, size: chain.found[0]?.manifest.disk.size ?? null, source: chain.steps[0]?.name ?? '', diskSize }
+}
+
+async function layerStates(context: BuildContext, chain: Chain): Promise<LayerStatus[]> {
+  const states: LayerStatus[] = []
+  let below: string | undefined
+  // Read only when something is missing: the usual status must not depend on how much the store holds.
+  let all: Manifest[] | undefined
+  for (const [i, step] of chain.steps.entries()) {
+    const there = chain.found[i]
+    const again = there && mustRebuild(step, there)
+    let state: LayerState = 'cached'
+    let reason = ''
+    if (below !== undefined) [state, reason] = ['missing', `${below} below it has to be built`]
+    else if (again) [state, reason] = [step.layer?.directives.nocache ? 'nocache' : 'missing', again]
+    else if (!there) {
+      all ??= await context.store.list()
+      ;[state, reason] = ['missing', whyMissing(step, all)]
+    }
+    if (state !== 'cached') {
+      below ??= step.name === diskStep ? 'the disk' : step.name
+      if (await context.store.isBuilding(step.key)) state = 'building'
+    }
+    states.push(layerStatus(step, state, reason, there))
+  }
+  return states
+}
+
+function layerStatus(step: Step, state: LayerState, reason: string, there: Snapshot | undefined): LayerStatus {
+  return {
+    name: step.name,
+    kind: step.inputs.kind,
+    tree: step.inputs.tree ?? '',
+    key: step.key,
+    state,
+    reason,
+    dirty: step.layer?.dirty ?? false,
+    bytes: there?.manifest.bytes ?? 0,
+    seconds: there?.manifest.seconds ?? 0,
+    builtAt: there?.manifest.builtAt ?? null,
+  }
+}
+
+const inputNames: Record<string, string> = {
+  tree: 'its files changed',
+  parent: 'what it stands on changed',
+  base: 'the base changed',
+  size: 'disk.size changed',
+  root: 'disk.root changed',
+  arch: 'another architecture',
+  engine: 'a newer git vlb builds differently',
+  kind: 'its kind changed',
+}
+
+/** Compares with the newest snapshot of a layer of that name. */
+function whyMissing(step: Step, all: readonly Manifest[]): string {
+  const newest = all.filter((m) => m.layer === step.name).sort((a, b) => (a.builtAt < b.builtAt ? 1 : -1))[0]
+  if (!newest) return 'never built'
+  const changed = differingInputs(newest.inputs, step.inputs).map((input) => inputNames[input] ?? `the value ${input.replace(/^env:/, '')} changed`)
+  return changed.length > 0 ? changed.join(', ') : 'its snapshot is gone'
+}
+
+async function imageState(context: BuildContext, source: LoadedSource, chain: Chain): Promise<StatusResult['image']> {
+  const output = outputFor(source, { format: undefined, compress: undefined })
+  const path = resolve(context.project.folder, output.path)
+  const record = await imageRecord(context.store.root, path)
+  const top = chain.found.at(-1)
+  const wanted = top && [true, false].map((flat) => imageRecipe(top.manifest.contentId, output, flat))
+  if (record && wanted?.includes(record.recipe)) return { path, state: 'current' }
+  return { path, state: record || (await exists(path)) ? 'stale' : 'missing' }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  )
+}

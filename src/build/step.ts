@@ -1,0 +1,258 @@
+// Builds one step of a chain: an overlay on its parent, its script run in it, checked, and handed to the store.
+import { randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
+import { createWriteStream, type WriteStream } from 'node:fs'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition } from '../core/disk.ts'
+import { VlbError } from '../core/errors.ts'
+import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
+import { firstContentId } from '../core/key.ts'
+import type { BaseRecord, Manifest } from '../core/manifest.ts'
+import type { Step } from '../core/plan.ts'
+import { formatBytes, formatSeconds } from '../core/units.ts'
+import { proxyEnvironment } from '../host/env.ts'
+import { allocatedBytes, explainWriteError } from '../host/files.ts'
+import { run } from '../host/run.ts'
+import { checkImage, convertArguments, createOverlay, inspectDisk } from '../image/qcow2.ts'
+import { grow, probe, type RootPlace, runInImage, runOnHost, type RunnerOptions } from '../image/sandbox.ts'
+import { baseFolder, backingReference, logName, overlayName } from '../store/local.ts'
+import type { Failure, Snapshot } from '../store/store.ts'
+import type { BuildContext } from './context.ts'
+
+/** What a step stands on. */
+export type Ground = { snapshot: Snapshot } | { base: BaseRecord } | undefined
+
+export interface StepJob {
+  step: Step
+  ground: Ground
+  /** Scratch folder of the step; holds `src/` if the step has a script. */
+  work: string
+  /** disk.root of vlb.yaml. */
+  root: string | undefined
+  label: string
+  keepFailed: boolean
+}
+
+export type StepOutcome = { snapshot: Snapshot; seconds: number } | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
+
+export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
+  const { step, work } = job
+  const started = Date.now()
+  const seconds = () => (Date.now() - started) / 1000
+  context.emit({ type: 'step-started', label: job.label, name: step.name })
+  const log = new BuildLog(context, job)
+  try {
+    await mkdir(join(work, 'ns'), { recursive: true })
+    const made = await make(context, job, log)
+    await log.end()
+    if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
+    await checkImage(join(work, overlayName), context.signal)
+    const manifest = await describe(context, job, made.layout, seconds())
+    for (const name of ['ns', 'src', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
+    return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
+  } catch (error) {
+    await log.end()
+    throw explainWriteError(error, context.store.root)
+  }
+}
+
+/** The log of a script: written as it comes, told line by line, its last lines remembered. */
+class BuildLog {
+  readonly #file: WriteStream
+  readonly #tell: (line: string) => void
+  #rest = ''
+  readonly last: string[] = []
+
+  constructor(context: BuildContext, job: StepJob) {
+    this.#file = createWriteStream(join(job.work, logName))
+    this.#tell = (line) => context.emit({ type: 'step-output', label: job.label, name: job.step.name, line })
+  }
+
+  write = (chunk: Buffer): void => {
+    this.#file.write(chunk)
+    const lines = (this.#rest + chunk.toString('utf8')).split('\n')
+    // A program that never ends its line must not fill our memory.
+    this.#rest = (lines.pop() ?? '').slice(-10_000)
+    for (const line of lines) this.#line(line)
+  }
+
+  #line(line: string): void {
+    // A progress bar rewrites its line by carriage returns: what stands there in the end is the line.
+    const shown = line.replace(/\r+$/, '').split('\r').at(-1) ?? ''
+    this.#tell(shown)
+    this.last.push(shown)
+    if (this.last.length > 20) this.last.shift()
+  }
+
+  async end(): Promise<void> {
+    if (this.#rest) this.#line(this.#rest)
+    this.#rest = ''
+    if (this.#file.writableFinished) return
+    await new Promise<void>((resolve, reject) => this.#file.once('error', reject).end(resolve))
+  }
+}
+
+interface Failed {
+  exitCode: number
+  timeout?: number
+}
+
+async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise<{ layout: DiskLayout } | Failed> {
+  const { step } = job
+  const runner: RunnerOptions = { signal: context.signal, onOutput: log.write }
+  if (step.inputs.kind === 'build-base') return await makeBase(context, job, runner)
+  if (step.inputs.kind === 'disk') return { layout: await growDisk(context, job, step.inputs.size ?? 0, runner) }
+  return await makeLayer(context, job, runner)
+}
+
+async function makeBase(context: BuildContext, job: StepJob, runner: RunnerOptions): Promise<{ layout: DiskLayout } | Failed> {
+  const { step, work } = job
+  const exitCode = await withTimeout(step, runner, (limited) => runOnHost(work, 'build-base', scriptEnvironment(step, '/root'), limited))
+  if (typeof exitCode !== 'number') return exitCode
+  if (exitCode !== 0) return { exitCode }
+  const disk = join(work, 'disk')
+  if (!(await stat(disk).catch(() => undefined))?.isFile()) {
+    throw new VlbError('VLB_DISK', `${step.name}/build-base ended well, but wrote no disk to its argument OUTPUT`, { hint: 'write a qcow2 or raw disk to "$1"' })
+  }
+  const { format, size } = await inspectDisk(disk, `the disk that ${step.name}/build-base wrote`)
+  const overlay = join(work, overlayName)
+  if (format === 'qcow2') await rename(disk, overlay)
+  else {
+    await run('qemu-img', convertArguments({ from: { path: disk, format }, to: overlay, format: 'qcow2', compress: 'none' }), { signal: context.signal })
+    await rm(disk)
+  }
+  const found = parseProbe(await probe(work, overlay, 'qcow2', runner), size)
+  return { layout: chooseRoot(found, job.root, step.name) }
+}
+
+/** The layout of what a step stands on. */
+function groundLayout(job: StepJob): DiskLayout {
+  if (!job.ground) throw new Error(`${job.step.name} stands on nothing`)
+  if ('snapshot' in job.ground) return job.ground.snapshot.manifest.disk
+  return chooseRoot(job.ground.base.disk, job.root, 'the base')
+}
+
+function rootPlace(layout: DiskLayout): RootPlace {
+  const root = rootPartition(layout)
+  return { start: root.start, size: root.size, fs: root.fs ?? '' }
+}
+
+async function overlayOn(context: BuildContext, job: StepJob, size?: number): Promise<void> {
+  const { ground } = job
+  if (!ground) throw new Error(`${job.step.name} stands on nothing`)
+  const backing =
+    'snapshot' in ground
+      ? { reference: backingReference(ground.snapshot.manifest.id), format: 'qcow2' as const }
+      : { reference: `../../bases/${baseFolder(ground.base.digest)}/${ground.base.file}`, format: ground.base.imageFormat }
+  await createOverlay(job.work, overlayName, backing, size, context.signal)
+}
+
+async function growDisk(context: BuildContext, job: StepJob, size: number, runner: RunnerOptions): Promise<DiskLayout> {
+  const layout = groundLayout(job)
+  checkGrowth(layout, size)
+  await overlayOn(context, job, size)
+  if (size === layout.size) return layout
+  const lines = await grow(job.work, layout.root, rootPlace(layout), runner)
+  return { ...parseProbe(lines, size), root: layout.root }
+}
+
+async function makeLayer(context: BuildContext, job: StepJob, runner: RunnerOptions): Promise<{ layout: DiskLayout } | Failed> {
+  const { step } = job
+  const layout = groundLayout(job)
+  const { directives, interpreter } = layerOf(step)
+  await overlayOn(context, job)
+  const script = { script: 'build-layer', interpreter, network: directives.network, hostname: directives.hostname ?? 'localhost', env: scriptEnvironment(step, '/root') }
+  try {
+    const exitCode = await withTimeout(step, runner, (limited) => runInImage(job.work, rootPlace(layout), script, limited))
+    if (typeof exitCode !== 'number') return exitCode
+    return exitCode === 0 ? { layout } : { exitCode }
+  } catch (error) {
+    if (!(error instanceof VlbError) || error.code !== 'VLB_SCRIPT_INTERPRETER') throw error
+    throw new VlbError('VLB_SCRIPT_INTERPRETER', `${step.name}/build-layer wants ${error.message} as its interpreter, which is not in the image`, {
+      hint: 'correct its #! line, or install the interpreter in a layer before this one',
+    })
+  }
+}
+
+function layerOf(step: Step) {
+  if (!step.layer) throw new Error(`step ${step.name} has no layer`)
+  return step.layer
+}
+
+/** Runs with a signal that also fires when the layer's time is up; then everything in the sandbox is killed. */
+async function withTimeout(step: Step, runner: RunnerOptions, action: (limited: RunnerOptions) => Promise<number>): Promise<number | Failed> {
+  const limit = step.layer?.directives.timeout
+  if (limit === undefined) return await action(runner)
+  const clock = AbortSignal.timeout(limit * 1000)
+  try {
+    return await action({ ...runner, signal: AbortSignal.any([runner.signal, clock]) })
+  } catch (error) {
+    if (runner.signal.aborted || !clock.aborted) throw error
+    return { exitCode: 124, timeout: limit }
+  }
+}
+
+function scriptEnvironment(step: Step, home: string): Record<string, string> {
+  return {
+    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    HOME: home,
+    LANG: 'C.UTF-8',
+    DEBIAN_FRONTEND: 'noninteractive',
+    SYSTEMD_OFFLINE: '1',
+    ...proxyEnvironment(),
+    VLB_LAYER: step.name,
+    ...step.inputs.env,
+  }
+}
+
+async function describe(context: BuildContext, job: StepJob, layout: DiskLayout, seconds: number): Promise<Manifest> {
+  const { step, ground } = job
+  const overlay = join(job.work, overlayName)
+  const id = await freeId(context, step.key)
+  return {
+    format: 1,
+    id,
+    key: step.key,
+    contentId: id === (step.key as string) ? firstContentId(step.key) : contentId(id),
+    inputs: step.inputs,
+    layer: step.name,
+    project: context.project.folder,
+    disk: layout,
+    fileBytes: (await stat(overlay)).size,
+    bytes: await allocatedBytes(overlay),
+    seconds,
+    builtAt: new Date().toISOString(),
+    ...(ground && 'snapshot' in ground ? { parent: ground.snapshot.manifest.id } : {}),
+    ...(ground && 'base' in ground ? { base: ground.base.digest } : {}),
+  }
+}
+
+/** The key itself for its first snapshot. A later one must not replace the file that other overlays are backed by. */
+async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId> {
+  if ((await context.store.get(snapshotId(key))) === undefined) return snapshotId(key)
+  return snapshotId(createHash('sha256').update(key).update(randomBytes(16)).digest('hex'))
+}
+
+async function fail(context: BuildContext, job: StepJob, failed: Failed, log: BuildLog): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
+  const { step, work } = job
+  for (const name of ['ns', 'src', 'disk', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
+  const at = new Date().toISOString()
+  const failure = await context.store.keepFailure(work, { layer: step.name, key: step.key, at, exitCode: failed.exitCode }, job.keepFailed)
+  return { failure, error: failureError(step, failed, log.last), lastLines: [...log.last] }
+}
+
+function failureError(step: Step, failed: Failed, lastLines: readonly string[]): VlbError {
+  const script = `${step.name}/${step.inputs.kind}`
+  if (failed.timeout !== undefined) {
+    return new VlbError('VLB_LAYER_TIMEOUT', `${script} was ended after its timeout of ${formatSeconds(failed.timeout)}`, {
+      hint: `see: git vlb log ${step.name}; or raise "# vlb: timeout" in the script`,
+    })
+  }
+  const how = failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
+  const full = lastLines.some((line) => /No space left on device/i.test(line))
+  const size = step.inputs.size === undefined ? '' : ` (now ${formatBytes(step.inputs.size)})`
+  return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, {
+    hint: full ? `the image's disk is full: raise disk.size in vlb.yaml${size}; whole log: git vlb log ${step.name}` : `whole log: git vlb log ${step.name}`,
+  })
+}

@@ -1,0 +1,46 @@
+// git vlb build
+import { resolve } from 'node:path'
+import { compressions, imageFormats } from '../core/config.ts'
+import { VlbError } from '../core/errors.ts'
+import type { CommandResult } from '../core/results.ts'
+import { type CommandContext, choice, list, text, withProject } from './context.ts'
+import type { Options } from './table.ts'
+
+export async function build(context: CommandContext, revisions: string[], options: Options): Promise<CommandResult> {
+  const { build: run } = await import('../build/build.ts')
+  const output = text(options, 'output')
+  const data = await withProject(context, (project) =>
+    run(project, {
+      revisions,
+      last: text(options, 'last'),
+      env: parseAssignments(list(options, 'env')),
+      rebuild: list(options, 'rebuild'),
+      frozen: options['frozen'] === true,
+      dryRun: options['dryRun'] === true,
+      keepFailed: options['keepFailed'] === true,
+      flatten: options['flatten'] !== false,
+      format: choice(options, 'format', imageFormats),
+      compress: choice(options, 'compress', compressions),
+      output: output === undefined ? undefined : resolve(context.cwd, output),
+      jobs: parseJobs(text(options, 'jobs')),
+      digest: context.json,
+    }),
+  )
+  return { kind: 'build', data }
+}
+
+function parseAssignments(assignments: string[]): Record<string, string> {
+  const values: Record<string, string> = {}
+  for (const assignment of assignments) {
+    const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(assignment)
+    if (!match?.[1]) throw new VlbError('VLB_USAGE', `--env takes NAME=VALUE, not "${assignment}"`)
+    values[match[1]] = match[2] ?? ''
+  }
+  return values
+}
+
+function parseJobs(given: string | undefined): number {
+  const jobs = given === undefined ? 1 : Number(given)
+  if (!Number.isInteger(jobs) || jobs < 1) throw new VlbError('VLB_USAGE', `-j takes a number of at least 1, not "${given}"`)
+  return jobs
+}

@@ -1,0 +1,48 @@
+// What a command gets, and how it opens a project.
+import type { Emit } from '../core/events.ts'
+import { VlbError } from '../core/errors.ts'
+import type { BuildContext } from '../build/context.ts'
+import type { Options } from './table.ts'
+
+export interface CommandContext {
+  cwd: string
+  emit: Emit
+  signal: AbortSignal
+  /** The result goes out as JSON, for a program. */
+  json: boolean
+}
+
+/** Opens the project, runs `work`, and removes every temporary file afterwards. */
+export async function withProject<T>(context: CommandContext, work: (build: BuildContext) => Promise<T>): Promise<T> {
+  const [{ openProject }, { hostArchitecture }] = await Promise.all([import('../build/project.ts'), import('../build/context.ts')])
+  const project = await openProject(context.cwd)
+  try {
+    return await work({ project, store: project.store, emit: context.emit, signal: context.signal, arch: hostArchitecture() })
+  } finally {
+    await project.store.scratch.close()
+  }
+}
+
+export function text(options: Options, name: string): string | undefined {
+  const value = options[name]
+  return typeof value === 'string' ? value : undefined
+}
+
+export function list(options: Options, name: string): string[] {
+  const value = options[name]
+  return Array.isArray(value) ? value : []
+}
+
+/** One of a fixed set of words, or undefined if the option was not given. */
+export function choice<Word extends string>(options: Options, name: string, words: readonly Word[]): Word | undefined {
+  const value = text(options, name)
+  if (value === undefined) return undefined
+  const word = words.find((w) => w === value)
+  if (word) return word
+  throw new VlbError('VLB_USAGE', `--${name} takes one of ${words.join(', ')}, not "${value}"`)
+}
+
+/** Another environment variable of ours, read in this one place. */
+export function cacheFolder(): string {
+  return process.env['XDG_CACHE_HOME'] || `${process.env['HOME'] ?? '/root'}/.cache`
+}

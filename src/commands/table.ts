@@ -1,0 +1,34 @@
+// Every verb: its page, and where its code is. Nothing heavy is imported here: a verb is loaded when it runs.
+import type { CommandResult } from '../core/results.ts'
+import mainPage from '../../docs/git-vlb.1.md'
+import buildPage from '../../docs/git-vlb-build.1.md'
+import doctorPage from '../../docs/git-vlb-doctor.1.md'
+import initPage from '../../docs/git-vlb-init.1.md'
+import logPage from '../../docs/git-vlb-log.1.md'
+import newPage from '../../docs/git-vlb-new.1.md'
+import statusPage from '../../docs/git-vlb-status.1.md'
+import testBootPage from '../../docs/git-vlb-test-boot.1.md'
+import type { CommandContext } from './context.ts'
+
+/** Options as commander gives them: a text, true for a bare flag, or a list for a repeatable one. */
+export type Options = Record<string, string | boolean | string[] | undefined>
+
+export type Command = (context: CommandContext, operands: string[], options: Options) => Promise<CommandResult>
+
+export interface Verb {
+  name: string
+  page: string
+  load: () => Promise<Command>
+}
+
+export const overview = mainPage
+
+export const verbs: readonly Verb[] = [
+  { name: 'init', page: initPage, load: async () => (await import('./init.ts')).init },
+  { name: 'new', page: newPage, load: async () => (await import('./new.ts')).newLayer },
+  { name: 'status', page: statusPage, load: async () => (await import('./status.ts')).status },
+  { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
+  { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
+  { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
+  { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
+]

@@ -1,0 +1,240 @@
+// vlb.yaml: read, checked against docs/vlb.schema.json, and given its defaults. An error names file, line, column and
+// the nearest valid key.
+import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
+import { isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
+import schema from '../../docs/vlb.schema.json' with { type: 'json' }
+import { printable, VlbError } from './errors.ts'
+import { nearest } from './nearest.ts'
+import { parseDuration, parseSize } from './units.ts'
+
+export const configFile = 'vlb.yaml'
+
+export type ImageFormat = 'qcow2' | 'raw' | 'vmdk' | 'vdi' | 'vhdx'
+export type Compression = 'none' | 'zlib' | 'zstd'
+export const imageFormats: readonly ImageFormat[] = ['qcow2', 'raw', 'vmdk', 'vdi', 'vhdx']
+export const compressions: readonly Compression[] = ['none', 'zlib', 'zstd']
+
+export interface BaseDigest {
+  algorithm: 'sha256' | 'sha512'
+  hex: string
+}
+
+export type BaseSource =
+  | { from: 'path'; path: string; digest: BaseDigest | undefined }
+  | { from: 'url'; url: string; digest: BaseDigest }
+
+export interface OutputSettings {
+  /** Relative to the project's folder. */
+  path: string
+  format: ImageFormat
+  compress: Compression
+}
+
+export interface BootSettings {
+  /** Bytes. */
+  memory: number
+  cpus: number
+  expect: string | undefined
+  /** Seconds. */
+  timeout: number
+}
+
+export interface Config {
+  name: string
+  base: BaseSource | undefined
+  disk: { size: number | undefined; root: string | undefined }
+  env: Record<string, string>
+  output: OutputSettings
+  boot: BootSettings
+}
+
+interface RawConfig {
+  name?: string
+  base?: { path?: string; url?: string; sha256?: string; sha512?: string }
+  disk?: { size?: string; root?: number | string }
+  env?: Record<string, string | number | boolean>
+  output?: { path?: string; format?: ImageFormat; compress?: Compression }
+  boot?: { memory?: string; cpus?: number; expect?: string; timeout?: string }
+}
+
+type Path = readonly string[]
+
+/** `file` is what errors name; `defaultName` the name of the project's folder. */
+export function parseConfig(text: string, file: string, defaultName: string): Config {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const at = (path: Path, key = false) => position(document.contents as Node | null, path, lines, key)
+  const fail = (where: string, what: string, hint?: string): never => {
+    throw new VlbError('VLB_CONFIG', `${file}${where}: ${what}`, hint === undefined ? {} : { hint })
+  }
+  const broken = document.errors[0]
+  if (broken) {
+    const { line, col } = lines.linePos(broken.pos[0])
+    fail(`:${line}:${col}`, printable(broken.message.split('\n')[0] ?? 'not valid YAML'))
+  }
+  const data: unknown = document.toJS({ maxAliasCount: 20 }) ?? {}
+  const result = new Validator(schema as unknown as Schema, '2020-12', false).validate(data)
+  if (!result.valid) {
+    const { path, key, what, hint } = explain(result.errors, data)
+    fail(at(path, key), what, hint)
+  }
+  const raw = data as RawConfig
+  return {
+    name: raw.name ?? defaultName,
+    base: baseOf(raw, (path, what, hint) => fail(at(path), what, hint)),
+    disk: {
+      size: raw.disk?.size === undefined ? undefined : diskSize(raw.disk.size, (what) => fail(at(['disk', 'size']), what)),
+      root: raw.disk?.root === undefined ? undefined : String(raw.disk.root),
+    },
+    env: Object.fromEntries(Object.entries(raw.env ?? {}).map(([name, value]) => [name, String(value)])),
+    output: outputOf(raw, (what, hint) => fail(at(['output', 'compress']), what, hint)),
+    boot: bootOf(raw, (what) => fail(at(['boot', 'expect']), what)),
+  }
+}
+
+function diskSize(text: string, fail: (what: string) => never): number {
+  const size = parseSize(text)
+  // qcow2 and loop devices count in sectors of 512 bytes; whole MiB keep every partition tool content.
+  if (size === undefined || size % 2 ** 20 !== 0) return fail(`disk.size must be whole MiB, not "${text}"`)
+  return size
+}
+
+function outputOf(raw: RawConfig, fail: (what: string, hint?: string) => never): OutputSettings {
+  const format = raw.output?.format ?? formatOf(raw.output?.path)
+  const compress = raw.output?.compress ?? 'none'
+  if (compress !== 'none' && format !== 'qcow2') fail(`compress: ${compress} needs format: qcow2, not ${format}`)
+  return { path: raw.output?.path ?? `build/image.${format}`, format, compress }
+}
+
+/** The format a file name asks for by its ending; qcow2 where it does not say. */
+export function formatOf(path: string | undefined): ImageFormat {
+  const ending = path?.slice(path.lastIndexOf('.') + 1).toLowerCase()
+  if (ending === 'img') return 'raw'
+  return imageFormats.find((format) => format === ending) ?? 'qcow2'
+}
+
+function bootOf(raw: RawConfig, fail: (what: string) => never): BootSettings {
+  const expect = raw.boot?.expect
+  if (expect !== undefined && compileExpect(expect) === undefined) fail(`boot.expect is no regular expression: ${expect}`)
+  return {
+    memory: parseSize(raw.boot?.memory ?? '1G') ?? 2 ** 30,
+    cpus: raw.boot?.cpus ?? 2,
+    expect,
+    timeout: parseDuration(raw.boot?.timeout ?? '5m') ?? 300,
+  }
+}
+
+export function compileExpect(pattern: string): RegExp | undefined {
+  try {
+    return new RegExp(pattern, 'u')
+  } catch {
+    return undefined
+  }
+}
+
+function baseOf(raw: RawConfig, fail: (path: Path, what: string, hint?: string) => never): BaseSource | undefined {
+  if (!raw.base) return undefined
+  const { path, url, sha256, sha512 } = raw.base
+  if ((path === undefined) === (url === undefined)) fail(['base'], 'base needs either path or url')
+  if (sha256 !== undefined && sha512 !== undefined) fail(['base'], 'base takes sha256 or sha512, not both')
+  const digest: BaseDigest | undefined =
+    sha256 !== undefined
+      ? { algorithm: 'sha256', hex: sha256.toLowerCase() }
+      : sha512 !== undefined
+        ? { algorithm: 'sha512', hex: sha512.toLowerCase() }
+        : undefined
+  if (path !== undefined) return { from: 'path', path, digest }
+  if (!digest) {
+    return fail(['base'], 'base.url needs sha256 or sha512: what a URL serves may change', 'copy it from the checksum file beside the image, e.g. SHA512SUMS')
+  }
+  return { from: 'url', url: url ?? '', digest }
+}
+
+interface Explanation {
+  path: Path
+  /** The position wanted is that of the key, not of its value. */
+  key: boolean
+  what: string
+  hint?: string
+}
+
+/** The one complaint worth showing, out of all that the validator says of nested schemas. */
+function explain(errors: OutputUnit[], data: unknown): Explanation {
+  const pathOf = (unit: OutputUnit) => unit.instanceLocation.split('/').slice(1).map(unescapePointer)
+  const unknown = errors.find((e) => e.keyword === 'additionalProperties')
+  if (unknown) {
+    const path = pathOf(unknown)
+    const known = Object.keys(schemaAt(path)?.properties ?? {})
+    const given = Object.keys((valueAt(data, path) as object | undefined) ?? {})
+    const key = given.find((name) => !known.includes(name)) ?? ''
+    if (known.length > 0 && key) return unknownKey(path, key, known)
+  }
+  const missing = errors.find((e) => e.keyword === 'required')
+  if (missing) return { path: pathOf(missing), key: false, what: 'version is missing', hint: 'add the line: version: 1' }
+  const deepest = [...errors].sort((a, b) => b.instanceLocation.split('/').length - a.instanceLocation.split('/').length)[0]
+  const path = deepest ? pathOf(deepest) : []
+  return { path, key: false, ...wrongValue(path, valueAt(data, path)) }
+}
+
+function unknownKey(path: Path, key: string, known: string[]): Explanation {
+  const name = [...path, key].map((part) => printable(part)).join('.')
+  const meant = nearest(key, known)
+  const hint = meant ? `did you mean "${meant}"?` : `known here: ${known.join(', ')}`
+  return { path: [...path, key], key: true, what: `unknown key "${name}"`, hint }
+}
+
+function wrongValue(path: Path, value: unknown): { what: string; hint?: string } {
+  const expected = schemaAt(path)
+  const name = path.join('.')
+  if (path.length === 0) return { what: 'must be a mapping of keys to values' }
+  const shown = printable(JSON.stringify(value) ?? 'nothing', 80)
+  if (expected?.const !== undefined) return { what: `${name} must be ${expected.const}, not ${shown}` }
+  if (expected?.enum) return { what: `${name} must be one of ${expected.enum.join(', ')}, not ${shown}` }
+  return { what: `${name} is not valid: ${shown}`, ...(expected?.description ? { hint: expected.description } : {}) }
+}
+
+interface SchemaPart {
+  properties?: Record<string, SchemaPart>
+  description?: string
+  const?: unknown
+  enum?: string[]
+}
+
+function schemaAt(path: Path): SchemaPart | undefined {
+  let part: SchemaPart | undefined = schema as SchemaPart
+  for (const name of path) part = part?.properties?.[name]
+  return part
+}
+
+function valueAt(data: unknown, path: Path): unknown {
+  let value = data
+  for (const name of path) value = (value as Record<string, unknown> | null | undefined)?.[name]
+  return value
+}
+
+/** JSON pointers come URI-encoded here (RFC 6901, section 6). */
+function unescapePointer(part: string): string {
+  const text = part.replaceAll('~1', '/').replaceAll('~0', '~')
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+/** `:LINE:COLUMN` of the node at `path`, or of its key. */
+function position(root: Node | null, path: Path, lines: LineCounter, key: boolean): string {
+  let node: Node | null | undefined = root
+  let offset = root?.range?.[0] ?? 0
+  for (const [depth, name] of path.entries()) {
+    if (!isMap(node)) break
+    const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === name)
+    if (!pair) break
+    const keyNode = pair.key as Node
+    const value = pair.value as Node | null
+    node = value
+    offset = (key && depth === path.length - 1 ? keyNode.range?.[0] : value?.range?.[0]) ?? keyNode.range?.[0] ?? offset
+  }
+  const { line, col } = lines.linePos(offset)
+  return `:${line}:${col}`
+}

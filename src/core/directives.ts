@@ -1,0 +1,90 @@
+// Directives: comment lines in the leading comment block of a layer's script. They are part of the layer's tree, so
+// they need no field of their own in its key.
+import { VlbError } from './errors.ts'
+import { nearest } from './nearest.ts'
+import { parseDuration } from './units.ts'
+
+export interface Directives {
+  nocache: boolean
+  noshare: boolean
+  /** Seconds after which a snapshot counts as missing. */
+  ttl?: number
+  /** Declared values: name → default, or undefined when the caller must give one. */
+  env: Record<string, string | undefined>
+  network: boolean
+  hostname?: string
+  /** Seconds after which the whole layer is killed. */
+  timeout?: number
+}
+
+const names = ['nocache', 'noshare', 'ttl', 'env', 'network', 'hostname', 'timeout']
+
+interface Place {
+  file: string
+  line: number
+}
+
+/** Reads the directives of a script. `file` is what an error names. */
+export function parseDirectives(script: string, file: string): Directives {
+  const found: Directives = { nocache: false, noshare: false, env: {}, network: true }
+  for (const [index, line] of leadingComments(script).entries()) {
+    // vm-layer-builder wrote these two bare.
+    const bare = /^#\s*(nocache|noshare)\s*$/.exec(line)
+    const match = bare ? undefined : /^#\s*vlb:\s*(\S*)\s*(.*?)\s*$/.exec(line)
+    if (bare) apply(found, bare[1] ?? '', '', { file, line: index + 1 })
+    else if (match) apply(found, match[1] ?? '', match[2] ?? '', { file, line: index + 1 })
+  }
+  return found
+}
+
+/** The comment and blank lines a script starts with. */
+function leadingComments(script: string): string[] {
+  const lines = script.split('\n', 500)
+  const end = lines.findIndex((line) => line.trim() !== '' && !line.startsWith('#'))
+  return end < 0 ? lines : lines.slice(0, end)
+}
+
+function apply(found: Directives, name: string, argument: string, place: Place): void {
+  switch (name) {
+    case 'nocache':
+    case 'noshare':
+      if (argument) throw wrong(place, `${name} takes no argument`)
+      found[name] = true
+      return
+    case 'ttl':
+    case 'timeout':
+      found[name] = duration(name, argument, place)
+      return
+    case 'env':
+      declare(found, argument, place)
+      return
+    case 'network':
+      if (argument !== 'none') throw wrong(place, `network knows one argument, "none", not "${argument}"`)
+      found.network = false
+      return
+    case 'hostname':
+      if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/.test(argument)) throw wrong(place, 'hostname takes one host name')
+      found.hostname = argument
+      return
+    default: {
+      const meant = nearest(name, names)
+      throw wrong(place, `unknown directive "${name}"`, meant ? `did you mean "# vlb: ${meant}"?` : undefined)
+    }
+  }
+}
+
+function duration(name: string, argument: string, place: Place): number {
+  const seconds = parseDuration(argument)
+  if (seconds === undefined) throw wrong(place, `${name} takes a duration such as 30m or 7d, not "${argument}"`)
+  return seconds
+}
+
+function declare(found: Directives, argument: string, place: Place): void {
+  const match = /^([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?$/.exec(argument)
+  if (!match?.[1]) throw wrong(place, `env takes NAME or NAME=default, not "${argument}"`)
+  found.env[match[1]] = match[2]
+}
+
+function wrong(place: Place, what: string, hint = `known directives: ${names.join(', ')}`): VlbError {
+  return new VlbError('VLB_DIRECTIVE', `${place.file}:${place.line}: ${what}`, { hint })
+}

@@ -1,0 +1,130 @@
+// What the commands return: data for `--json`, and what the reporters make text of. Field names of the JSON forms are
+// a contract: add, never rename.
+import type { StepResult } from './events.ts'
+
+export type LayerState = 'cached' | 'missing' | 'building' | 'nocache' | 'remote'
+
+export interface LayerStatus {
+  name: string
+  kind: string
+  tree: string
+  key: string
+  state: LayerState
+  /** Why it is not cached; empty for a cached one. */
+  reason: string
+  dirty: boolean
+  bytes: number
+  seconds: number
+  /** ISO 8601, or null for a layer that is not there. */
+  builtAt: string | null
+}
+
+export interface StatusResult {
+  project: string
+  rev: string
+  base: { digest: string | null; size: number | null; source: string; diskSize: number | null }
+  layers: LayerStatus[]
+  image: { path: string; state: 'current' | 'stale' | 'missing' }
+}
+
+export interface BuiltLayer {
+  name: string
+  key: string
+  contentId: string | null
+  result: StepResult
+  seconds: number
+  bytes: number
+  rev?: string
+}
+
+export interface BuiltImage {
+  path: string
+  format: string
+  bytes: number
+  sha256: string | null
+  /** Whether this run wrote it. */
+  written: boolean
+  seconds: number
+  rev?: string
+}
+
+export interface BuildError {
+  code: string
+  message: string
+  hint?: string
+  layer?: string
+  log?: string
+  lastLines?: string[]
+}
+
+export interface BuildResult {
+  ok: boolean
+  dryRun: boolean
+  layers: BuiltLayer[]
+  image: BuiltImage | null
+  /** All images, where several revisions were built. */
+  images: BuiltImage[]
+  seconds: number
+  error?: BuildError
+  exitStatus: number
+}
+
+export interface InitResult {
+  directory: string
+  template: string
+  files: string[]
+  createdRepository: boolean
+}
+
+export interface NewResult {
+  name: string
+  script: string
+}
+
+export interface LogResult {
+  layer: string
+  key: string
+  failed: boolean
+  path: string
+  text: string
+}
+
+export interface DoctorCheck {
+  name: string
+  ok: boolean
+  /** Needed for every build; false: for some commands or templates only. */
+  required: boolean
+  found: string
+  neededFor: string
+}
+
+export interface DoctorResult {
+  ok: boolean
+  checks: DoctorCheck[]
+  /** Arguments of the command that installs what is missing; null if there is nothing to install or no known way. */
+  install: string[] | null
+  missing: string[]
+}
+
+export interface BootResult {
+  ok: boolean
+  image: string
+  accelerator: string
+  expect: string | null
+  /** The line of the console that matched. */
+  matched: string | null
+  seconds: number
+  reason: string
+  /** Exit status for the shell: 0, 1, or 125 with --bisect. */
+  exitStatus: number
+  forwards: string[]
+}
+
+export type CommandResult =
+  | { kind: 'status'; data: StatusResult }
+  | { kind: 'build'; data: BuildResult }
+  | { kind: 'init'; data: InitResult }
+  | { kind: 'new'; data: NewResult }
+  | { kind: 'log'; data: LogResult }
+  | { kind: 'doctor'; data: DoctorResult }
+  | { kind: 'test-boot'; data: BootResult }

@@ -1,0 +1,75 @@
+// Writes a git tree to a folder: exactly what git holds, byte for byte, with modes 0644 and 0755 whatever the umask.
+import { chmod, mkdir, open, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { printable, VlbError } from '../core/errors.ts'
+import { type TreeId, treeId } from '../core/ids.ts'
+import { isLfsPointer, lfsPointer } from '../core/layer.ts'
+import type { Environment } from '../host/env.ts'
+import { CatFile } from './cat-file.ts'
+import type { Objects } from './objects.ts'
+import type { Repository } from './repo.ts'
+
+interface Source {
+  repo: Repository
+  objects: Objects
+  /** Where git finds objects that are not in the repository yet. */
+  env: Environment
+}
+
+/** Writes the tree `id` to `folder`, which must not exist. `name` is what errors call it. */
+export async function materialise(source: Source, id: TreeId, folder: string, name: string): Promise<void> {
+  const git = new CatFile(source.repo.cwd, source.env)
+  try {
+    await writeTree(source.objects, git, id, folder, name)
+  } finally {
+    await git.close()
+  }
+}
+
+async function writeTree(objects: Objects, git: CatFile, id: TreeId, folder: string, name: string): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  await chmod(folder, 0o755)
+  for (const entry of await objects.tree(id)) {
+    const path = join(folder, safeName(entry.name, name))
+    const shown = `${name}/${entry.name}`
+    if (entry.mode === '40000') await writeTree(objects, git, treeId(entry.oid), path, shown)
+    else if (entry.mode === '120000') await symlink(await objects.blob(entry.oid), path)
+    else if (entry.mode === '160000') throw submodule(shown)
+    else await writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, shown)
+  }
+}
+
+/** git refuses such names in commits it makes; a crafted repository may hold them (git-fsck(1), hasDotdot). */
+function safeName(name: string, parent: string): string {
+  if (name === '' || name === '.' || name === '..' || name.includes('/') || name.toLowerCase() === '.git') {
+    throw new VlbError('VLB_GIT', `${printable(parent)} holds an entry with the forbidden name "${printable(name)}"`, {
+      hint: 'check the repository: git fsck',
+    })
+  }
+  return name
+}
+
+export function submodule(path: string): VlbError {
+  return new VlbError('VLB_LAYER_SUBMODULE', `${printable(path)} is a submodule: the layer's tree holds only its commit id, not its files`, {
+    hint: 'move the submodule out of the layer, or add its files to the layer itself',
+  })
+}
+
+async function writeBlob(git: CatFile, oid: string, path: string, mode: number, shown: string): Promise<void> {
+  const file = await open(path, 'wx', mode)
+  try {
+    let first: Buffer | undefined
+    let length = 0
+    const type = await git.read(oid, async (piece) => {
+      first ??= Buffer.from(piece.subarray(0, 1025))
+      length += piece.length
+      await file.writeFile(piece)
+    })
+    if (type !== 'blob') throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, { hint: 'check the repository: git fsck' })
+    if (first && length <= 1024 && isLfsPointer(first)) throw lfsPointer(shown)
+    // open(2) applies the umask; this does not.
+    await file.chmod(mode)
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,162 @@
+// Reads git objects: in-process with isomorphic-git where it can, else through one `git cat-file --batch`.
+import { readFile, readdir, stat } from 'node:fs/promises'
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { LRUCache } from 'lru-cache'
+import { VlbError } from '../core/errors.ts'
+import { treeId, type TreeId } from '../core/ids.ts'
+import type { TreeEntry } from '../core/layer.ts'
+import type { Environment } from '../host/env.ts'
+import { CatFile } from './cat-file.ts'
+import type { Repository } from './repo.ts'
+
+export interface Objects {
+  tree(id: TreeId): Promise<TreeEntry[]>
+  blob(oid: string): Promise<Buffer>
+  close(): Promise<void>
+}
+
+/** isomorphic-git loads a pack whole; beyond this many bytes of packs git itself reads. */
+const packLimit = 64 * 2 ** 20
+
+/** Opens the repository's objects. `env` may point git at further object folders; isomorphic-git cannot follow there. */
+export async function openObjects(repo: Repository, env: Environment = {}): Promise<Objects> {
+  const inProcess = Object.keys(env).length === 0 && (await isomorphicCan(repo))
+  return cached(inProcess ? new IsomorphicObjects(repo) : new GitObjects(repo, env))
+}
+
+async function isomorphicCan(repo: Repository): Promise<boolean> {
+  if (repo.objectFormat !== 'sha1') return false
+  const objects = join(repo.commonDir, 'objects')
+  if (await exists(join(objects, 'info/alternates'))) return false
+  const config = await readFile(join(repo.commonDir, 'config'), 'utf8').catch(() => '')
+  // Partial clones fetch what they lack on demand, which only git does.
+  if (/^\s*(partialclone|promisor)\s*=/im.test(config)) return false
+  let bytes = 0
+  for (const name of await readdir(join(objects, 'pack')).catch(() => [])) {
+    if (name.endsWith('.pack')) bytes += (await stat(join(objects, 'pack', name)).catch(() => ({ size: 0 }))).size
+  }
+  return bytes <= packLimit
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** Trees are read again and again where many revisions share layers. */
+function cached(objects: Objects): Objects {
+  const trees = new LRUCache<TreeId, TreeEntry[]>({ max: 2000 })
+  return {
+    tree: async (id) => {
+      const known = trees.get(id) ?? (await objects.tree(id))
+      trees.set(id, known)
+      return known
+    },
+    blob: (oid) => objects.blob(oid),
+    close: () => objects.close(),
+  }
+}
+
+class IsomorphicObjects implements Objects {
+  readonly #repo: Repository
+  readonly #fallback: GitObjects
+  readonly #cache = {}
+
+  constructor(repo: Repository) {
+    this.#repo = repo
+    this.#fallback = new GitObjects(repo, {})
+  }
+
+  async tree(id: TreeId): Promise<TreeEntry[]> {
+    return await this.#read(
+      async (git, where) => (await git.readTree({ ...where, oid: id })).tree.map(({ path, mode, oid }) => ({ name: path, mode: mode.replace(/^0/, ''), oid })),
+      () => this.#fallback.tree(id),
+    )
+  }
+
+  async blob(oid: string): Promise<Buffer> {
+    return await this.#read(
+      async (git, where) => Buffer.from((await git.readBlob({ ...where, oid })).blob),
+      () => this.#fallback.blob(oid),
+    )
+  }
+
+  async #read<T>(read: (git: typeof import('isomorphic-git'), where: { fs: typeof fs; gitdir: string; cache: object }) => Promise<T>, otherwise: () => Promise<T>): Promise<T> {
+    const git = await import('isomorphic-git')
+    try {
+      return await read(git, { fs, gitdir: this.#repo.commonDir, cache: this.#cache })
+    } catch (error) {
+      // A form it does not know (say, a multi-pack index after a repack under our feet): git has the last word.
+      if (error instanceof git.Errors.NotFoundError || error instanceof git.Errors.InternalError) return await otherwise()
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#fallback.close()
+  }
+}
+
+class GitObjects implements Objects {
+  readonly #repo: Repository
+  readonly #env: Environment
+  #git: CatFile | undefined
+
+  constructor(repo: Repository, env: Environment) {
+    this.#repo = repo
+    this.#env = env
+  }
+
+  async tree(id: TreeId): Promise<TreeEntry[]> {
+    return parseTree(await this.#read(id, 'tree'), this.#repo.objectFormat === 'sha256' ? 32 : 20)
+  }
+
+  async blob(oid: string): Promise<Buffer> {
+    return await this.#read(oid, 'blob')
+  }
+
+  async #read(oid: string, type: string): Promise<Buffer> {
+    this.#git ??= new CatFile(this.#repo.cwd, this.#env)
+    const pieces: Buffer[] = []
+    const found = await this.#git.read(oid, async (piece) => void pieces.push(Buffer.from(piece)))
+    if (found !== type) {
+      throw new VlbError('VLB_GIT', `git object ${oid} is ${found === undefined ? 'missing' : `a ${found}, not a ${type}`}`, {
+        hint: 'check the repository: git fsck; a shallow or partial clone may have to fetch first',
+      })
+    }
+    return Buffer.concat(pieces)
+  }
+
+  async close(): Promise<void> {
+    await this.#git?.close()
+  }
+}
+
+/** A raw tree object: `MODE NAME\0ID` repeated, ids binary (gitformat-pack and git's tree.c). */
+export function parseTree(raw: Buffer, idBytes: number): TreeEntry[] {
+  const entries: TreeEntry[] = []
+  for (let at = 0; at < raw.length; ) {
+    const space = raw.indexOf(0x20, at)
+    const zero = raw.indexOf(0, space)
+    if (space < 0 || zero < 0) throw new VlbError('VLB_GIT', 'a git tree object is damaged', { hint: 'check the repository: git fsck' })
+    const oid = raw.subarray(zero + 1, zero + 1 + idBytes).toString('hex')
+    entries.push({ mode: raw.toString('latin1', at, space), name: raw.toString('utf8', space + 1, zero), oid })
+    at = zero + 1 + idBytes
+  }
+  return entries
+}
+
+/** The entry at `path` below `root`, or undefined. '' and '.' are the root itself. */
+export async function lookup(objects: Objects, root: TreeId, path: string): Promise<TreeEntry | undefined> {
+  let entry: TreeEntry = { name: '', mode: '40000', oid: root }
+  for (const part of path.split('/').filter((p) => p !== '' && p !== '.')) {
+    if (entry.mode !== '40000') return undefined
+    const next = (await objects.tree(treeId(entry.oid))).find((e) => e.name === part)
+    if (!next) return undefined
+    entry = next
+  }
+  return entry
+}

@@ -1,0 +1,116 @@
+// The working tree as git would commit it: which layer folders differ from HEAD, and the tree ids they would have. The
+// user's index and object store are only read: new objects and the index go to a scratch folder.
+import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
+import { isLayerName } from '../core/layer.ts'
+import { type TreeId, treeId } from '../core/ids.ts'
+import type { Environment } from '../host/env.ts'
+import { gitPath, gitRead, type Repository } from './repo.ts'
+
+export interface WorkingTree {
+  /** Commit that HEAD names; undefined before the first commit. */
+  commit: string | undefined
+  /** Tree of the whole repository with the layer folders as they are now. */
+  tree: TreeId | undefined
+  dirty: ReadonlySet<string>
+  /** Environment with which git sees the new objects; empty when nothing is dirty. */
+  env: Environment
+}
+
+/** Names of the layer folders in a project's folder. */
+export async function layerFolders(project: string): Promise<string[]> {
+  const names: string[] = []
+  for (const entry of await readdir(project, { withFileTypes: true })) {
+    if (!(entry.isDirectory() || entry.isSymbolicLink()) || !isLayerName(entry.name)) continue
+    if (entry.isSymbolicLink()) throw symlinkedLayer(entry.name)
+    names.push(entry.name)
+  }
+  return names
+}
+
+export function symlinkedLayer(name: string): VlbError {
+  return new VlbError('VLB_LAYER_SYMLINK', `layer ${name} is a symlink, and git holds only the link, not what it points to`, {
+    hint: 'copy the folder, or move what is shared into a folder of its own and read it from both layers',
+  })
+}
+
+/**
+ * Reads the working tree of the project at `project`. `scratch` gives a folder for new objects, asked for only when a
+ * layer is dirty; it must live as long as the objects are read.
+ */
+export async function readWorkingTree(repo: Repository, project: string, scratch: () => Promise<string>): Promise<WorkingTree> {
+  const layers = await layerFolders(project)
+  const { commit, dirty } = await readStatus(project, layers)
+  if (dirty.size === 0 && commit) {
+    const tree = await gitRead(project, ['rev-parse', '--verify', `${commit}^{tree}`])
+    return { commit, tree: treeId(tree.trim()), dirty, env: {} }
+  }
+  if (layers.length === 0) return { commit, tree: undefined, dirty, env: {} }
+  const env = await temporaryIndex(repo, await scratch())
+  if (dirty.size > 0) await addFolders(project, [...dirty], env)
+  const tree = await gitRead(project, ['-c', 'core.splitIndex=false', 'write-tree', '--missing-ok'], env)
+  return { commit, tree: treeId(tree.trim()), dirty, env }
+}
+
+/** `git status`, porcelain format 2 (git-status(1)), limited to the layer folders; it writes nothing, not even the index. */
+async function readStatus(project: string, layers: string[]): Promise<{ commit: string | undefined; dirty: Set<string> }> {
+  const dirty = new Set<string>()
+  const args = ['--literal-pathspecs', '-c', 'core.fsmonitor=false', 'status', '--porcelain=v2', '--branch', '-z', '--untracked-files=all', '--no-renames', '--']
+  // Without a pathspec git would look at everything; '.git' never matches.
+  const answer = await gitRead(project, [...args, ...(layers.length > 0 ? layers : ['.git'])], { GIT_OPTIONAL_LOCKS: '0' })
+  const prefix = (await gitRead(project, ['rev-parse', '--show-prefix'])).trim()
+  let commit: string | undefined
+  for (const line of answer.split('\0')) {
+    if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
+    const path = pathOfStatusLine(line)
+    if (path === undefined) continue
+    const layer = path.slice(prefix.length).split('/')[0] ?? ''
+    if (line.startsWith('u ')) {
+      throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, { hint: 'resolve it and git add it, or abort the merge' })
+    }
+    dirty.add(layer)
+  }
+  return { commit, dirty }
+}
+
+/** The path follows a fixed number of fields, by kind of line. */
+function pathOfStatusLine(line: string): string | undefined {
+  const fields = { '1': 8, u: 10, '?': 1 }[line[0] ?? '']
+  if (fields === undefined || line[1] !== ' ') return undefined
+  let at = 0
+  for (let i = 0; i < fields; i++) at = line.indexOf(' ', at) + 1
+  return line.slice(at)
+}
+
+async function temporaryIndex(repo: Repository, scratch: string): Promise<Environment> {
+  const index = join(scratch, 'index')
+  const objects = join(scratch, 'objects')
+  await mkdir(objects, { recursive: true })
+  try {
+    // With a copy of the user's index git reads again only what changed since.
+    await copyFile(await gitPath(repo, 'index'), index)
+  } catch (error) {
+    if (!hasErrorCode(error, 'ENOENT')) throw error
+  }
+  return {
+    GIT_INDEX_FILE: index,
+    GIT_OBJECT_DIRECTORY: objects,
+    GIT_ALTERNATE_OBJECT_DIRECTORIES: quoteAlternate(join(repo.commonDir, 'objects')),
+  }
+}
+
+/** The variable is a list with ':' between; a path with one is written in double quotes (git(1)). */
+function quoteAlternate(path: string): string {
+  return /[:"]/.test(path) ? `"${path.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"` : path
+}
+
+async function addFolders(project: string, layers: readonly string[], env: Environment): Promise<void> {
+  const settings = ['core.fsmonitor=false', 'core.splitIndex=false', 'core.looseCompression=0', 'core.safecrlf=false', 'advice.addEmbeddedRepo=false']
+  try {
+    await gitRead(project, ['--literal-pathspecs', ...settings.flatMap((s) => ['-c', s]), 'add', '--all', '--', ...layers], env)
+  } catch (error) {
+    const reason = printable((error as Error).message.trim().split('\n').at(-1) ?? '')
+    throw new VlbError('VLB_GIT', `git cannot read the layer folders: ${reason}`, { hint: 'see what git says to: git add --dry-run --all .' })
+  }
+}

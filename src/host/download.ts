@@ -1,0 +1,98 @@
+// Downloads a file with resume: what has arrived lies in a `.part` file, which a later try or run continues. The caller
+// checks the digest of the whole; a server that changed the file in between is found by that.
+import { createWriteStream } from 'node:fs'
+import { rename, stat } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Readable, Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { printable, VlbError } from '../core/errors.ts'
+
+export interface DownloadOptions {
+  signal: AbortSignal
+  onProgress: (done: number, total: number | undefined) => void
+  onRetry: (reason: string) => void
+}
+
+const tries = 5
+/** A server that sends nothing for this long is given up on, in milliseconds. */
+const silence = 30_000
+
+/** Fetches `url` into `target` by way of `target.part`. Only http and https, also after redirects. */
+export async function download(url: string, target: string, options: DownloadOptions): Promise<void> {
+  const part = `${target}.part`
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await fetchRest(url, part, options)
+      await rename(part, target)
+      return
+    } catch (error) {
+      options.signal.throwIfAborted()
+      if (error instanceof VlbError) throw error
+      const reason = reasonOf(error)
+      if (attempt === tries) {
+        throw new VlbError('VLB_BASE_DOWNLOAD', `download failed ${tries} times: ${withoutSecrets(url)}: ${reason}`, {
+          hint: 'check the network and run the command again: it goes on where this one stopped',
+          cause: error,
+        })
+      }
+      options.onRetry(reason)
+      await delay(Math.min(200 * 2 ** attempt, 5000), undefined, { signal: options.signal })
+    }
+  }
+}
+
+async function fetchRest(url: string, part: string, options: DownloadOptions): Promise<void> {
+  const { EnvHttpProxyAgent, fetch } = await import('undici')
+  const have = await sizeOf(part)
+  const response = await fetch(url, {
+    signal: options.signal,
+    // Compressed transfer would make lengths and ranges mean something else than the file's bytes.
+    headers: { 'accept-encoding': 'identity', ...(have > 0 ? { range: `bytes=${have}-` } : {}) },
+    dispatcher: new EnvHttpProxyAgent({ bodyTimeout: silence, headersTimeout: silence }),
+  })
+  if (response.status === 416 && have > 0 && wholeSize(response.headers.get('content-range')) === have) return
+  if (!response.ok) {
+    await response.body?.cancel()
+    if (response.status >= 500 || response.status === 429) throw new Error(`the server answers ${response.status}`)
+    throw new VlbError('VLB_BASE_DOWNLOAD', `${withoutSecrets(url)}: the server answers ${response.status} ${printable(response.statusText)}`, {
+      hint: 'correct base.url in vlb.yaml; old releases are often moved away',
+    })
+  }
+  const resumed = response.status === 206
+  const total = resumed ? wholeSize(response.headers.get('content-range')) : Number(response.headers.get('content-length')) || undefined
+  let done = resumed ? have : 0
+  const count = new Transform({
+    transform(chunk: Buffer, _encoding, next) {
+      done += chunk.length
+      options.onProgress(done, total)
+      next(null, chunk)
+    },
+  })
+  const body = response.body ? Readable.fromWeb(response.body as import('node:stream/web').ReadableStream) : Readable.from([])
+  await pipeline(body, count, createWriteStream(part, { flags: resumed ? 'a' : 'w' }), { signal: options.signal })
+  if (total !== undefined && done !== total) throw new Error(`the connection ended after ${done} of ${total} bytes`)
+}
+
+/** The 10 of a Content-Range header such as `bytes 5-9/10`. */
+function wholeSize(contentRange: string | null): number | undefined {
+  const match = /\/(\d+)$/.exec(contentRange ?? '')
+  return match ? Number(match[1]) : undefined
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return (await stat(path).catch(() => undefined))?.size ?? 0
+}
+
+/** undici hides the reason (ECONNREFUSED, certificate…) in the cause of "fetch failed". */
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  return printable(cause instanceof Error ? cause.message || cause.name : String(cause))
+}
+
+/** A URL without user and password, fit for a message. */
+export function withoutSecrets(url: string): string {
+  const parsed = new URL(url)
+  parsed.username = ''
+  parsed.password = ''
+  return printable(parsed.href)
+}

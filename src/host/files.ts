@@ -1,0 +1,92 @@
+// Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
+import { createHash, randomBytes } from 'node:crypto'
+import { constants, copyFile, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
+
+/** Flushes a file or folder to disk (fsync(2)). */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Writes a small file: complete or not at all, and on disk when this returns. */
+export async function writeAtomic(path: string, text: string): Promise<void> {
+  const temporary = `${path}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
+  try {
+    const handle = await open(temporary, 'wx', 0o644)
+    try {
+      await handle.writeFile(text)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  await sync(dirname(path))
+}
+
+/** Bytes the file takes on disk; sparse files take less than their length. */
+export async function allocatedBytes(path: string): Promise<number> {
+  return (await stat(path)).blocks * 512
+}
+
+export interface HashOptions {
+  signal?: AbortSignal
+  onProgress?: (done: number) => void
+}
+
+/** Digest of a file's bytes in hex, read in pieces. */
+export async function hashFile(path: string, algorithm: 'sha256' | 'sha512', options: HashOptions = {}): Promise<string> {
+  const hash = createHash(algorithm)
+  const handle = await open(path, 'r')
+  try {
+    const buffer = Buffer.allocUnsafe(4 * 2 ** 20)
+    let done = 0
+    for (;;) {
+      options.signal?.throwIfAborted()
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length)
+      if (bytesRead === 0) return hash.digest('hex')
+      hash.update(buffer.subarray(0, bytesRead))
+      done += bytesRead
+      options.onProgress?.(done)
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Copies a file, sharing its blocks where the file system can (FICLONE, ioctl_ficlonerange(2)). */
+export async function copyShared(from: string, to: string): Promise<void> {
+  await copyFile(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL)
+}
+
+/** What a file is to a cache of its digest: another edit, copy or replacement gives another text. */
+export async function fileIdentity(path: string): Promise<string> {
+  const s = await stat(path, { bigint: true })
+  return [s.dev, s.ino, s.size, s.mtimeNs, s.ctimeNs].join(':')
+}
+
+/** Turns the errors of a full or read-only file system into ones that say what to do; others pass. */
+export function explainWriteError(error: unknown, path: string): unknown {
+  if (hasErrorCode(error, 'ENOSPC', 'EDQUOT')) {
+    return new VlbError('VLB_HOST_SPACE', `no space left on the host to write ${path}`, {
+      hint: `see: df -h ${path}; free some space, or move the store: git config vlb.store PATH`,
+      cause: error,
+    })
+  }
+  if (hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR')) {
+    return new VlbError('VLB_STORE_WRITE', `cannot write to ${path}: ${(error as Error).message}`, {
+      hint: `give this user the right to write there, or use another store: git config vlb.store PATH`,
+      cause: error,
+    })
+  }
+  return error
+}

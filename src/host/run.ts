@@ -1,0 +1,153 @@
+// Starts programs: always an argument array, never a shell; no terminal, no inherited git variables, standard input
+// closed unless given; every failure names the program, its status and its last words.
+import type { Readable } from 'node:stream'
+import { execa } from 'execa'
+import { VlbError } from '../core/errors.ts'
+import { childEnvironment, type Environment } from './env.ts'
+import { toolHint } from './tools.ts'
+
+export interface RunOptions {
+  cwd?: string
+  /** Added to the child's environment. */
+  env?: Environment
+  /** Text or bytes for standard input. */
+  input?: string | Buffer
+  /** Exit statuses that are no failure. Default: 0. */
+  ok?: readonly number[]
+  signal?: AbortSignal
+}
+
+export interface Output {
+  stdout: string
+  stderr: string
+  exitCode: number
+}
+
+/** A program we started failed, and no caller knew what to make of it. */
+export class ToolError extends Error {
+  readonly tool: string
+  readonly exitCode: number | undefined
+  readonly stderr: string
+
+  constructor(tool: string, args: readonly string[], result: { exitCode?: number | undefined; signal?: string | undefined; stderr: string }) {
+    const how = result.signal ? `was killed by ${result.signal}` : `failed with status ${result.exitCode}`
+    const said = result.stderr.trim().split('\n').slice(-5).join('\n  ')
+    super(`${tool} ${args[0] ?? ''} ${how}${said ? `:\n  ${said}` : ''}`)
+    this.name = 'ToolError'
+    this.tool = tool
+    this.exitCode = result.exitCode
+    this.stderr = result.stderr
+  }
+}
+
+export interface Command {
+  tool: string
+  args: readonly string[]
+}
+
+/**
+ * The same command, killed by the kernel when we die (PR_SET_PDEATHSIG, prctl(2)): nothing we start outlives us,
+ * even a SIGKILL. Does not hold for set-user-id programs, which clear the setting.
+ */
+export function tethered(tool: string, args: readonly string[]): Command {
+  return { tool: 'setpriv', args: ['--pdeathsig', 'KILL', '--', tool, ...args] }
+}
+
+function trace(tool: string, args: readonly string[]): void {
+  if (process.env['VLB_TRACE']) {
+    const quoted = [tool, ...args].map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    process.stderr.write(`+ ${quoted.join(' ')}\n`)
+  }
+}
+
+/** Runs to the end and returns what it printed. Throws ToolError, or VlbError for a missing program or a full disk. */
+export async function run(tool: string, args: readonly string[], options: RunOptions = {}): Promise<Output> {
+  trace(tool, args)
+  const command = tethered(tool, args)
+  const result = await execa(command.tool, command.args, {
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: childEnvironment(options.env),
+    extendEnv: false,
+    ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
+    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+    // Its own process group: Ctrl-C in a terminal reaches us alone, and we decide what to end, and in which order.
+    detached: true,
+    stripFinalNewline: false,
+    reject: false,
+    maxBuffer: 64 * 2 ** 20,
+  })
+  options.signal?.throwIfAborted()
+  const output = { stdout: result.stdout as string, stderr: result.stderr as string, exitCode: result.exitCode ?? -1 }
+  if ((options.ok ?? [0]).includes(output.exitCode)) return output
+  throw failure(tool, args, { ...output, exitCode: result.exitCode, signal: result.signal })
+}
+
+export interface Failure {
+  exitCode?: number | undefined
+  signal?: string | undefined
+  stderr: string
+}
+
+/** The error for a program's failure: a full disk and a missing program are the host's, the rest is a ToolError. */
+export function failure(tool: string, args: readonly string[], result: Failure): Error {
+  // setpriv exits with 127 when it cannot find the program (setpriv(1)); without setpriv itself there is no status.
+  if (result.exitCode === 127 || (result.exitCode === undefined && result.signal === undefined)) {
+    const missing = result.exitCode === undefined ? 'setpriv' : tool
+    return new VlbError('VLB_HOST_TOOL', `${missing} is not installed`, { hint: toolHint(missing) })
+  }
+  if (/No space left on device|Disk quota exceeded/.test(result.stderr)) {
+    return new VlbError('VLB_HOST_SPACE', `no space left on the host: ${result.stderr.trim().split('\n').at(-1)}`, {
+      hint: 'free some space (df -h), or move the store: git config vlb.store PATH',
+    })
+  }
+  return new ToolError(tool, args, result)
+}
+
+export interface SpawnOptions {
+  cwd?: string
+  env?: Environment
+  /** Only these variables, nothing of ours. */
+  exactEnv?: Environment
+  /** The terminal is handed on: for a guest's console. */
+  terminal?: boolean
+  /** Killed by the kernel when we die. Off for sudo, which clears the setting. */
+  tether?: boolean
+}
+
+export interface Child {
+  pid: number | undefined
+  stdin: NodeJS.WritableStream | null
+  stdout: Readable | null
+  stderr: Readable | null
+  kill(signal: NodeJS.Signals): void
+  /** Resolves when it has ended, however; never rejects. */
+  ended: Promise<{ exitCode: number | undefined; signal: string | undefined }>
+}
+
+/** Starts a program whose streams the caller reads and writes. */
+export function spawn(tool: string, args: readonly string[], options: SpawnOptions = {}): Child {
+  trace(tool, args)
+  const command = options.tether === false ? { tool, args } : tethered(tool, args)
+  const subprocess = execa(command.tool, command.args, {
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: options.exactEnv ?? childEnvironment(options.env),
+    extendEnv: false,
+    stdin: options.terminal ? 'inherit' : 'pipe',
+    stdout: 'pipe',
+    stderr: 'pipe',
+    buffer: false,
+    detached: !options.terminal,
+    reject: false,
+    encoding: 'buffer',
+  })
+  // A child that ends before it has read its input is no error of ours: its exit status tells.
+  subprocess.stdin?.on('error', () => {})
+  return {
+    pid: subprocess.pid,
+    stdin: subprocess.stdin,
+    stdout: subprocess.stdout,
+    stderr: subprocess.stderr,
+    kill: (signal) => void subprocess.kill(signal),
+    ended: subprocess.then((result) => ({ exitCode: result.exitCode, signal: result.signal })),
+  }
+}

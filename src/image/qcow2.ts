@@ -1,0 +1,119 @@
+// Disk image files: what they are, by their own bytes; and qemu-img for making, checking and converting them.
+import { open, stat } from 'node:fs/promises'
+import { VlbError } from '../core/errors.ts'
+import type { Compression, ImageFormat } from '../core/config.ts'
+import { run } from '../host/run.ts'
+
+/** Fields of a qcow2 header (qemu's docs/interop/qcow2.txt; all big-endian). */
+export interface Qcow2Header {
+  version: number
+  /** Virtual size in bytes. */
+  size: number
+  backing: boolean
+  encrypted: boolean
+  /** Guest data lies in another file. */
+  dataFile: boolean
+}
+
+/** Parses the first bytes of a file; undefined if it is no qcow2. */
+export function parseQcow2Header(bytes: Buffer): Qcow2Header | undefined {
+  if (bytes.length < 72 || bytes.readUInt32BE(0) !== 0x514649fb) return undefined
+  const version = bytes.readUInt32BE(4)
+  const incompatible = version >= 3 && bytes.length >= 80 ? bytes.readBigUInt64BE(72) : 0n
+  return {
+    version,
+    size: Number(bytes.readBigUInt64BE(24)),
+    backing: bytes.readBigUInt64BE(8) !== 0n,
+    encrypted: bytes.readUInt32BE(32) !== 0,
+    dataFile: (incompatible & 4n) !== 0n,
+  }
+}
+
+const foreign: readonly [name: string, at: number, magic: Buffer][] = [
+  ['VMDK', 0, Buffer.from('KDMV')],
+  ['VDI', 64, Buffer.from([0x7f, 0x10, 0xda, 0xbe])],
+  ['VHDX', 0, Buffer.from('vhdxfile')],
+  ['QED', 0, Buffer.from('QED\0')],
+  ['QCOW (version 1)', 0, Buffer.from([0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1])],
+]
+
+/**
+ * What kind of disk a file from outside is. Decided here and told to qemu, which must never guess: a raw disk whose first
+ * bytes were made to look like a qcow2 header could name any file of the host as its backing file. Throws for images
+ * that point to other files and for formats that are no disks we know.
+ */
+export async function inspectDisk(path: string, shown: string): Promise<{ format: 'qcow2' | 'raw'; size: number }> {
+  const bytes = await head(path, 512)
+  const other = foreign.find(([, at, magic]) => bytes.subarray(at, at + magic.length).equals(magic))
+  if (other) {
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a ${other[0]} image`, { hint: `convert it first: qemu-img convert -O qcow2 ${shown} base.qcow2` })
+  }
+  const header = parseQcow2Header(bytes)
+  if (!header) {
+    const { size } = await stat(path)
+    if (size === 0 || size % 512 !== 0) {
+      throw new VlbError('VLB_BASE_FORMAT', `${shown} is not a disk image: ${size} bytes are no whole number of sectors, and it is no qcow2`, {
+        hint: `see what it is: file ${shown}; an unfinished download?`,
+      })
+    }
+    return { format: 'raw', size }
+  }
+  const points = header.backing ? 'a backing file' : header.dataFile ? 'a data file' : undefined
+  if (points) {
+    throw new VlbError('VLB_BASE_BACKING', `${shown} names ${points}: a base must stand alone, for such a name could point to any file of this host`, {
+      hint: `if you trust it, flatten it first: qemu-img convert -O qcow2 ${shown} base.qcow2`,
+    })
+  }
+  if (header.encrypted) throw new VlbError('VLB_BASE_FORMAT', `${shown} is encrypted`, { hint: 'decrypt it first: qemu-img convert' })
+  if (header.size === 0 || header.size > 2 ** 46) throw new VlbError('VLB_BASE_FORMAT', `${shown} claims a size of ${header.size} bytes`, { hint: 'is it damaged? see: qemu-img check' })
+  return { format: 'qcow2', size: header.size }
+}
+
+async function head(path: string, length: number): Promise<Buffer> {
+  const file = await open(path, 'r')
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
+/** Size and name of the backing file of an image of our own, from its header. */
+export async function virtualSize(path: string): Promise<number> {
+  return parseQcow2Header(await head(path, 512))?.size ?? (await stat(path)).size
+}
+
+export interface Backing {
+  /** As written into the overlay: relative to the overlay's folder. */
+  reference: string
+  format: 'qcow2' | 'raw'
+}
+
+/** Makes an overlay in `folder`, where `backing.reference` must be found; `size` in bytes if it is to be larger. */
+export async function createOverlay(folder: string, name: string, backing: Backing, size: number | undefined, signal: AbortSignal): Promise<void> {
+  // Subclusters of 4 KiB in clusters of 128 KiB: smaller snapshots, short tables.
+  const options = ['-o', 'extended_l2=on,cluster_size=128k']
+  // qemu-img refuses -b without -F since 6.1, and guessing would be a hole anyway.
+  const args = ['create', '-q', '-f', 'qcow2', ...options, '-F', backing.format, '-b', backing.reference, name]
+  await run('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder, signal })
+}
+
+/** Throws if qemu-img finds the image's structure damaged. */
+export async function checkImage(path: string, signal: AbortSignal): Promise<void> {
+  await run('qemu-img', ['check', '-q', '-f', 'qcow2', path], { signal })
+}
+
+export interface Conversion {
+  from: { path: string; format: 'qcow2' | 'raw' }
+  to: string
+  format: ImageFormat
+  compress: Compression
+}
+
+/** qemu-img's arguments to write the whole chain into one file: parallel and out of order, at the speed of cp. */
+export function convertArguments(conversion: Conversion): string[] {
+  const { from, to, format, compress } = conversion
+  const options = compress === 'none' ? [] : ['-c', '-o', `compression_type=${compress}`]
+  return ['convert', '-p', '-W', '-m', '8', '-f', from.format, '-O', format, ...options, from.path, to]
+}

@@ -1,0 +1,372 @@
+#!/usr/bin/env bash
+# The one privileged part of git vlb. Attaches a disk image, mounts its root file system and runs a layer's script in
+# it, all inside private mount and PID namespaces: whatever happens, the kernel clears up when their first process ends.
+#
+# usage: runner.sh enter WORK ACTION ARGUMENT...     WORK: scratch folder with layer.qcow2, src/ and an empty ns/
+#
+# standard input  never read: when it ends, everything here ends. So does it when whoever started us dies.
+# standard output lines for the engine: "exit STATUS" of a script, "error CODE TEXT", and what `probe` found
+# standard error  what scripts and tools print: the build log
+set -u -o pipefail
+umask 022
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
+
+die() { # CODE TEXT
+  printf 'error %s %s\n' "$1" "${2//$'\n'/ }"
+  exit 70
+}
+
+# --- namespaces -----------------------------------------------------------------------------------------------------
+
+enter() { # WORK ACTION ARGUMENT...
+  unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@"
+  local status=$?
+  # What root made in there, the user who owns WORK could not remove.
+  rm -rf --one-file-system -- "$1/src" "$1/scratch"
+  exit $status
+}
+
+# Process 1 of the PID namespace: when it ends, the kernel kills all others in there, drops the mounts with the mount
+# namespace and with them the loop device (which mount(8) marks as auto-clear).
+supervise() { # WORK ACTION ARGUMENT...
+  local work=$1 action=$2
+  shift 2
+  exec 3<&0 </dev/null
+  # Process 1 only gets signals it has a handler for.
+  trap 'exit 143' TERM
+  { read -r <&3; kill -TERM 1; } &
+  "action_$action" "$work" "$@" 3<&- &
+  wait $!
+  exit $?
+}
+
+# --- attaching ------------------------------------------------------------------------------------------------------
+
+# Exports the image as a plain file by FUSE: no nbd module, no device nodes, no udev. Sets `disk` to that file.
+attach() { # WORK FILE FORMAT
+  local ns=$1/ns
+  mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
+  mkdir "$ns/root" "$ns/probe" "$ns/dns"
+  disk=$ns/disk
+  : >"$disk"
+  # no-flush: the engine flushes the file once, when it is finished; until then a crash drops it anyway.
+  coproc daemon {
+    exec qemu-storage-daemon \
+      --blockdev "driver=file,node-name=file,filename=${2//,/,,},cache.no-flush=on,discard=unmap" \
+      --blockdev "driver=$3,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
+      --export "type=fuse,id=disk,node-name=disk,mountpoint=${disk//,/,,},writable=on" \
+      --chardev stdio,id=control --monitor chardev=control
+  }
+  # Copies of the descriptors: bash closes the originals by itself when the daemon ends.
+  exec {from_daemon}<&"${daemon[0]}" {to_daemon}>&"${daemon[1]}"
+  # The daemon works through its options in order, so its greeting means that the export is there.
+  read -r -t 60 <&"$from_daemon" || die VLB_HOST_KERNEL "qemu-storage-daemon did not export the disk (FUSE exports need qemu 6.0 and /dev/fuse)"
+}
+
+detach() {
+  printf '{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n' >&"$to_daemon"
+  # shellcheck disable=SC2154 # set by coproc
+  wait "$daemon_PID" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
+}
+
+mount_options() { # FILESYSTEM: options for a root file system that is built on
+  case $1 in
+    # Without noinit_itable a thread of the kernel would fill the snapshot with zeroed inode tables.
+    ext4) printf ',discard,noinit_itable' ;;
+    # Several snapshots of one image carry one UUID, which xfs refuses to mount side by side.
+    xfs) printf ',discard,nouuid' ;;
+    btrfs) printf ',discard=sync' ;;
+    *) printf ',discard' ;;
+  esac
+}
+
+mount_root() { # START SIZE FILESYSTEM; sets `root`
+  root=${disk%/*}/root
+  # noatime: reading a file must not change the snapshot. nodev: device nodes in the image are not for the script.
+  mount -t "$3" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$3")" -- "$disk" "$root" ||
+    die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+}
+
+unmount_root() {
+  umount -- "$root" && return
+  local holders
+  holders=$(fuser -m "$root" 2>/dev/null)
+  die VLB_KILLED "the root file system stays busy; held by processes: ${holders:-unknown}"
+}
+
+# --- probing and growing --------------------------------------------------------------------------------------------
+
+# The kernel may not know how to read partition tables, and udev may not run: both are read from the file.
+probe_disk() {
+  local size whole table line
+  size=$(stat -c %s -- "$disk")
+  whole=$(blkid -p -o export -- "$disk")
+  table=$(sed -n 's/^PTTYPE=//p' <<<"$whole")
+  case $table in
+    gpt | dos) ;;
+    *)
+      printf 'table none\n'
+      grep -q '^TYPE=' <<<"$whole" && probe_partition 0 0 "$size"
+      return
+      ;;
+  esac
+  printf 'table %s\n' "$table"
+  sfdisk --dump -- "$disk" | while read -r line; do
+    [[ $line =~ disk([0-9]+)\ :\ start=\ *([0-9]+),\ *size=\ *([0-9]+) ]] || continue
+    probe_partition "${BASH_REMATCH[1]}" $((BASH_REMATCH[2] * 512)) $((BASH_REMATCH[3] * 512))
+  done
+}
+
+probe_partition() { # NUMBER START SIZE
+  local found type options
+  printf 'partition %s %s %s\n' "$1" "$2" "$3"
+  found=$(blkid -p -o export -O "$2" -S "$3" -- "$disk")
+  grep -E '^(TYPE|LABEL|UUID)=' <<<"$found"
+  type=$(sed -n 's/^TYPE=//p' <<<"$found")
+  case $type in
+    ext[234]) options=noload ;;
+    xfs) options=norecovery,nouuid ;;
+    btrfs) options=nodev ;;
+    *) return ;;
+  esac
+  mount -t "$type" -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options" -- "$disk" "${disk%/*}/probe" || return
+  looks_like_root "${disk%/*}/probe" && printf 'looks-like-root\n'
+  umount -- "${disk%/*}/probe"
+}
+
+looks_like_root() { # FOLDER
+  [ -d "$1/etc" ] && [ ! -L "$1/etc" ] || return
+  [ -d "$1/usr/bin" ] || [ -d "$1/bin" ] && [ ! -L "$1/usr" ]
+}
+
+# Prints the layout of a base, or of what a build-base script made.
+action_probe() { # WORK FILE FORMAT
+  attach "$1" "$2" "$3"
+  probe_disk
+  detach
+  printf 'done\n'
+}
+
+# The overlay is larger than the disk was: gives the room to the root partition and its file system.
+action_grow() { # WORK PARTITION START SIZE FILESYSTEM
+  local number=$2 start=$3 size=$4 type=$5
+  attach "$1" "$1/layer.qcow2" qcow2
+  if [ "$number" != 0 ]; then
+    sfdisk --quiet --no-reread --no-tell-kernel --force -N "$number" -- "$disk" <<<', +' >&2 || die VLB_DISK "sfdisk cannot grow partition $number"
+    size=$(sfdisk --dump -- "$disk" | sed -nE "s/.*disk$number : start=.*size= *([0-9]+).*/\1/p")
+    size=$((size * 512))
+  else
+    size=$(stat -c %s -- "$disk")
+  fi
+  case $type in
+    ext[234]) grow_ext "$start" "$size" ;;
+    xfs) mount_root "$start" "$size" xfs && xfs_growfs "$root" >&2 && unmount_root ;;
+    btrfs) mount_root "$start" "$size" btrfs && btrfs filesystem resize max "$root" >&2 && unmount_root ;;
+  esac || die VLB_DISK "cannot grow the $type file system; see the log"
+  probe_disk
+  detach
+  printf 'done\n'
+}
+
+# Not mounted: growing a mounted ext4 takes CAP_SYS_RESOURCE, which root in a container often lacks. resize2fs wants a
+# checked file system; both tools take an offset behind the name (e2fsck(8), resize2fs(8)).
+grow_ext() { # START SIZE
+  e2fsck -f -p "$disk?offset=$1" >&2
+  # 1: it found something and repaired it.
+  (($? <= 1)) && resize2fs "$disk?offset=$1" $(($2 / 1024))K >&2
+}
+
+# --- scripts --------------------------------------------------------------------------------------------------------
+
+# Prints the path below ROOT that an absolute PATH names inside it, links followed as they would be in there. Nothing
+# else runs in the image yet or any more, so what this finds stays true.
+within() { # ROOT PATH
+  local base=$1 rest=$2/ at='' part target hops=0
+  while [ -n "$rest" ]; do
+    part=${rest%%/*}
+    rest=${rest#*/}
+    case $part in
+      '' | .) continue ;;
+      ..) at=${at%/*} && continue ;;
+    esac
+    if [ -L "$base$at/$part" ]; then
+      ((++hops <= 40)) || return 1
+      target=$(readlink -- "$base$at/$part")
+      [ "${target#/}" = "$target" ] || at=
+      rest=$target/$rest
+    else
+      at=$at/$part
+    fi
+  done
+  printf '%s\n' "$base$at"
+}
+
+# A directory of the image that something is mounted on. Made if it is not there, and then taken away again.
+mount_point() { # NAME
+  if [ -L "$root/$1" ] || { [ -e "$root/$1" ] && [ ! -d "$root/$1" ]; }; then
+    die VLB_DISK "/$1 in the image is no plain directory, so nothing can be mounted there"
+  fi
+  [ -d "$root/$1" ] && return
+  mkdir -- "$root/$1" || die VLB_DISK "cannot make /$1 in the image; is its file system full?"
+  made+=("$root/$1")
+}
+
+# The host's name servers, for as long as the script runs. The image's disk never holds them: /etc/resolv.conf becomes a
+# link to a file that lives in memory, unless it is a link into /run already.
+lend_dns() { # sets `dns_file`, the file inside the image that is to show them
+  local conf
+  dns_file='' dns_link=''
+  cat /etc/resolv.conf >"$ns/dns/resolv.conf" 2>/dev/null || return
+  conf=$(within "$root" /etc/resolv.conf) || return
+  case $conf in "$root"/run/*) dns_file=${conf#"$root"} && return ;; esac
+  dns_link=$(within "$root" /etc)/resolv.conf
+  [ -d "${dns_link%/*}" ] || return
+  rm -rf "$ns/saved" && mkdir "$ns/saved"
+  if [ -e "$dns_link" ] || [ -L "$dns_link" ]; then
+    if ! cp -a -- "$dns_link" "$ns/saved/resolv.conf" || ! rm -f -- "$dns_link"; then
+      dns_link='' && return
+    fi
+  fi
+  cp -a -- "$ns/dns/resolv.conf" "$ns/saved/ours"
+  ln -s "$dns_target" "$dns_link" && dns_file=$dns_target
+}
+dns_target=/run/vlb/resolv.conf
+
+return_dns() {
+  [ -n "$dns_link" ] || return
+  # A script or package that put its own file there means it.
+  [ "$(readlink -- "$dns_link")" = "$dns_target" ] || return
+  rm -- "$dns_link"
+  if ! cmp -s -- "$ns/dns/resolv.conf" "$ns/saved/ours"; then
+    cat "$ns/dns/resolv.conf" >"$dns_link"
+  elif [ -e "$ns/saved/resolv.conf" ] || [ -L "$ns/saved/resolv.conf" ]; then
+    cp -a -- "$ns/saved/resolv.conf" "$dns_link"
+  fi
+}
+
+# Debian's way to keep packages from starting services (invoke-rc.d(8)); systemd's tools see that they are in a chroot.
+policy_text=$'#!/bin/sh\n# No service starts while an image is built.\nexit 101\n'
+forbid_services() {
+  policy=$(within "$root" /usr/sbin)/policy-rc.d
+  if [ -e "${policy%/*}/invoke-rc.d" ] && [ ! -e "$policy" ] && [ ! -L "$policy" ]; then
+    printf %s "$policy_text" >"$policy" && chmod 755 "$policy"
+  else
+    policy=''
+  fi
+}
+
+allow_services() {
+  [ -z "$policy" ] || [ -L "$policy" ] || [ "$(cat -- "$policy" 2>/dev/null)" != "${policy_text%$'\n'}" ] || rm -- "$policy"
+}
+
+# Runs a build-layer script inside the image.
+action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() made=() point
+  shift 8
+  attach "$work" "$work/layer.qcow2" qcow2
+  mount_root "$start" "$size" "$type"
+  if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
+    die VLB_SCRIPT_INTERPRETER "$interpreter"
+  fi
+  for point in dev proc sys run tmp mnt; do mount_point "$point"; done
+  lend_dns
+  forbid_services
+  chown -R 0:0 -- "$work/src"
+  [ "$network" = none ] && option=(--net)
+  # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
+  # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
+  unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
+    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" {from_daemon}<&- {to_daemon}>&-
+  status=$?
+  return_dns
+  allow_services
+  ((${#made[@]} == 0)) || rmdir --ignore-fail-on-non-empty -- "${made[@]}"
+  unmount_root
+  detach
+  printf 'exit %s\n' "$status"
+}
+
+# Process 1 of the script's own namespaces.
+inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT
+  # Standard output is the engine's; the script's goes to the log.
+  exec >&2
+  cd "$1/ns/root" || exit 70
+  {
+    mount -t proc -o nosuid,nodev,noexec proc proc &&
+      printf %s "$3" >proc/sys/kernel/hostname &&
+      protect_kernel proc/sys proc/sysrq-trigger proc/irq proc/bus &&
+      mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys &&
+      make_dev &&
+      mount -t tmpfs -o mode=0755,nosuid,nodev run run &&
+      mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp &&
+      mkdir -m 1777 run/lock && mkdir run/vlb &&
+      mount --bind "$1/ns/dns" run/vlb &&
+      mount --bind "$1/src" mnt
+  } || { echo 'git vlb: cannot set up the sandbox' && exit 70; }
+  case $4 in
+    '' | "$dns_target") ;;
+    *) mkdir -p ".${4%/*}" && ln -sf "$dns_target" ".$4" ;;
+  esac
+  if [ "$2" = none ]; then ip link set lo up 2>/dev/null; fi
+  leave_host
+  # Of bash itself; not for the script.
+  export -n PWD OLDPWD SHLVL LC_ALL
+  cd /mnt || exit 70
+  "./$5" </dev/null &
+  wait $!
+  exit $?
+}
+
+# /proc files through which root could change the running kernel.
+protect_kernel() { # PATH...
+  local path
+  for path; do
+    [ -e "$path" ] || continue
+    mount --bind "$path" "$path" && mount -o remount,bind,ro,nosuid,nodev,noexec "$path" || return
+  done
+}
+
+make_dev() {
+  local node
+  mount -t tmpfs -o mode=0755,nosuid,nodev,noexec dev dev && mkdir dev/pts dev/shm || return
+  # The host's nodes by bind mounts: this tmpfs itself allows no device nodes.
+  for node in null zero full random urandom tty; do
+    : >"dev/$node" && mount --bind "/dev/$node" "dev/$node" || return
+  done
+  mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,nosuid,noexec devpts dev/pts &&
+    mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm &&
+    ln -s pts/ptmx dev/ptmx &&
+    ln -s /proc/self/fd dev/fd && ln -s fd/0 dev/stdin && ln -s fd/1 dev/stdout && ln -s fd/2 dev/stderr
+}
+
+# Makes the image the root of this mount namespace and unmounts the host. A chroot alone would not do: root gets out of
+# one. Once the image is the root, the host's programs are only found below the old root, with paths that no longer
+# fit, so the last of them, umount, is started by its dynamic loader, told where its libraries are now.
+leave_host() {
+  local program libraries loader
+  program=$(realpath -- "$(type -P umount)")
+  libraries=$(ldd "$program" | grep -o '/[^ ]*')
+  loader=$(realpath -- "$(grep -m1 -E '/ld[^/]*\.so' <<<"$libraries")")
+  libraries=$(xargs -rd '\n' dirname -- <<<"$libraries" | xargs -rd '\n' realpath -- | sort -u | sed 's|^|/mnt|' | paste -sd:)
+  # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
+  pivot_root . mnt && cd / && "/mnt$loader" --library-path "$libraries" "/mnt$program" -l /mnt && return
+  echo 'git vlb: cannot leave the host file system' >&2
+  exit 70
+}
+
+# Runs a build-base script on the host. What it writes to OUTPUT becomes WORK/disk.
+action_host() { # WORK SCRIPT VARIABLE=VALUE...
+  local work=$1 script=$2 status
+  shift 2
+  mkdir -p "$work/scratch/tmp"
+  chown -R 0:0 -- "$work/src"
+  unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc --propagation private -- \
+    env -i -C "$work/src" "$@" "TMPDIR=$work/scratch/tmp" "./$script" "$work/scratch/disk" >&2
+  status=$?
+  if [ -f "$work/scratch/disk" ] && [ ! -L "$work/scratch/disk" ]; then
+    chown --reference="$work" -- "$work/scratch/disk" && chmod 0644 "$work/scratch/disk" && mv -- "$work/scratch/disk" "$work/disk"
+  fi
+  printf 'exit %s\n' "$status"
+}
+
+"$@"

@@ -1,0 +1,100 @@
+// Runs the privileged runner (runner.sh) and understands its lines.
+import { fileURLToPath } from 'node:url'
+import { createInterface } from 'node:readline'
+import { errorCodes, type ErrorCode, printable, VlbError } from '../core/errors.ts'
+import { asRoot } from '../host/privilege.ts'
+import { childEnvironment } from '../host/env.ts'
+import { spawn } from '../host/run.ts'
+
+// Beside this file in src/, beside the bundle in dist/.
+const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
+
+export interface RunnerOptions {
+  /** Ends everything in the namespaces when it fires. */
+  signal: AbortSignal
+  /** What scripts and tools print, as it comes. */
+  onOutput: (chunk: Buffer) => void
+}
+
+/**
+ * Runs one action of the runner in the scratch folder `work` and returns the lines it printed. Throws the error that it
+ * reports, or VLB_KILLED when it ended without a word.
+ */
+async function act(work: string, action: string, args: readonly string[], options: RunnerOptions): Promise<string[]> {
+  options.signal.throwIfAborted()
+  const command = await asRoot('bash', [runner, 'enter', work, action, ...args])
+  const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
+  // The runner lives as long as its standard input is open.
+  const stop = () => child.stdin?.end()
+  options.signal.addEventListener('abort', stop, { once: true })
+  child.stderr?.on('data', options.onOutput)
+  const lines: string[] = []
+  if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))
+  const { exitCode, signal } = await child.ended
+  options.signal.removeEventListener('abort', stop)
+  stop()
+  options.signal.throwIfAborted()
+  const reported = lines.find((line) => line.startsWith('error '))
+  if (reported) throw reportedError(reported)
+  if (exitCode !== 0) {
+    throw new VlbError('VLB_KILLED', `the sandbox ended before its work was done (${signal ?? `status ${exitCode}`})`, {
+      hint: 'was it killed, or did memory run out? see: dmesg | tail; then run the command again',
+    })
+  }
+  return lines
+}
+
+function reportedError(line: string): VlbError {
+  const [, code = '', ...words] = line.split(' ')
+  const known = (code in errorCodes ? code : 'VLB_HOST_KERNEL') as ErrorCode
+  return new VlbError(known, printable(words.join(' ')), { hint: 'git vlb doctor shows what this host lacks; git vlb log shows the last log' })
+}
+
+/** Lines of the disk's layout, for core/disk.ts. */
+export async function probe(work: string, file: string, format: 'qcow2' | 'raw', options: RunnerOptions): Promise<string[]> {
+  return await act(work, 'probe', [file, format], options)
+}
+
+export interface RootPlace {
+  /** Bytes. */
+  start: number
+  size: number
+  fs: string
+}
+
+/** Grows the root partition and its file system to the end of `work`/layer.qcow2; returns the new layout's lines. */
+export async function grow(work: string, partition: number, root: RootPlace, options: RunnerOptions): Promise<string[]> {
+  return await act(work, 'grow', [String(partition), String(root.start), String(root.size), root.fs], options)
+}
+
+export interface ScriptRun {
+  script: string
+  /** Checked to be there in the image; undefined for a binary. */
+  interpreter: string | undefined
+  network: boolean
+  hostname: string
+  /** All of the script's environment. */
+  env: Record<string, string>
+}
+
+/** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2; returns its exit status, 128 + n for signal n. */
+export async function runInImage(work: string, root: RootPlace, run: ScriptRun, options: RunnerOptions): Promise<number> {
+  const place = [String(root.start), String(root.size), root.fs]
+  const args = [...place, run.network ? 'host' : 'none', run.hostname, run.script, run.interpreter ?? '', ...variables(run.env)]
+  return exitStatus(await act(work, 'layer', args, options))
+}
+
+/** Runs `work`/src/SCRIPT on the host in private namespaces; what it wrote is then `work`/disk. */
+export async function runOnHost(work: string, script: string, env: Record<string, string>, options: RunnerOptions): Promise<number> {
+  return exitStatus(await act(work, 'host', [script, ...variables(env)], options))
+}
+
+function variables(env: Record<string, string>): string[] {
+  return Object.entries(env).map(([name, value]) => `${name}=${value}`)
+}
+
+function exitStatus(lines: string[]): number {
+  const line = lines.find((text) => text.startsWith('exit '))
+  if (!line) throw new VlbError('VLB_KILLED', 'the sandbox ended before it could tell how the script ended', { hint: 'run the command again' })
+  return Number(line.slice(5))
+}

@@ -1,0 +1,57 @@
+// Which images were written, from what: so that an image that is still current is not written again, and never has to be
+// read to find that out.
+import { createHash } from 'node:crypto'
+import { open, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileIdentity, writeAtomic } from '../host/files.ts'
+
+export interface ImageRecord {
+  /** What it was made from and how: content id, format, compression. */
+  recipe: string
+  /** The file as we left it; anything that wrote to it since shows here. */
+  identity: string
+  bytes: number
+  sha256?: string
+  /** The kernel's boot id while it may not be on disk yet; undefined once it surely is. */
+  unsyncedSince?: string
+}
+
+function recordPath(store: string, image: string): string {
+  return join(store, 'images', `${createHash('sha256').update(image).digest('hex')}.json`)
+}
+
+/** The record of the image at that absolute path, if the file is still what was recorded. */
+export async function imageRecord(store: string, image: string): Promise<ImageRecord | undefined> {
+  let record: ImageRecord
+  try {
+    record = JSON.parse(await readFile(recordPath(store, image), 'utf8')) as ImageRecord
+    if (record.identity !== (await fileIdentity(image))) return undefined
+  } catch {
+    return undefined
+  }
+  if (record.unsyncedSince === undefined) return record
+  // Written without waiting for the disk. If the host lost power since, the file may have its name and size, but not its
+  // bytes; if it did not, flushing it now costs little, for the kernel has long done so by itself.
+  if (record.unsyncedSince !== (await bootId())) return undefined
+  const file = await open(image, 'r')
+  await file.datasync().finally(() => file.close())
+  delete record.unsyncedSince
+  await saveImageRecord(store, image, record)
+  return record
+}
+
+/** Records an image just written and not yet flushed. */
+export async function recordImage(store: string, image: string, recipe: string, bytes: number, sha256: string | undefined): Promise<ImageRecord> {
+  const record: ImageRecord = { recipe, identity: await fileIdentity(image), bytes, unsyncedSince: await bootId(), ...(sha256 ? { sha256 } : {}) }
+  await saveImageRecord(store, image, record)
+  return record
+}
+
+export async function saveImageRecord(store: string, image: string, record: ImageRecord): Promise<void> {
+  await writeAtomic(recordPath(store, image), `${JSON.stringify(record)}\n`)
+}
+
+/** Another text after each start of the host (random(4)). */
+async function bootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+}

@@ -1,0 +1,186 @@
+// The store on disk: bases, snapshots, failures, locks. Whatever has its final name is complete: it was written in
+// tmp/, flushed and renamed. Backing references are relative (`../../snapshots/ID/layer.qcow2`), the same from tmp/ as
+// from their final place, so a store can be moved.
+import { chmod, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
+import { type Manifest, parseManifest } from '../core/manifest.ts'
+import { explainWriteError, sync, writeAtomic } from '../host/files.ts'
+import { isLocked, type Lock, takeLock } from '../host/lock.ts'
+import { Scratch, sweepScratch } from '../host/scratch.ts'
+import type { Damage, Failure, Snapshot, Store } from './store.ts'
+
+const layoutVersion = '1'
+const folders = ['bases', 'snapshots', 'keys', 'failed', 'images', 'downloads', 'digests', 'locks', 'tmp']
+
+export const overlayName = 'layer.qcow2'
+export const logName = 'build.log'
+
+/** Where a chain's next overlay finds this snapshot, seen from any folder of the store. */
+export function backingReference(id: SnapshotId): string {
+  return `../../snapshots/${id}/${overlayName}`
+}
+
+export class LocalStore implements Store {
+  readonly root: string
+  readonly scratch: Scratch
+
+  constructor(root: string) {
+    this.root = root
+    this.scratch = new Scratch(join(root, 'tmp'))
+  }
+
+  path(...parts: string[]): string {
+    return join(this.root, ...parts)
+  }
+
+  /** Makes the folders of a new store and clears up after runs that were cut off. For commands that write. */
+  async prepare(): Promise<void> {
+    try {
+      for (const folder of folders) await mkdir(this.path(folder), { recursive: true })
+      const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
+      if (version === undefined) await writeAtomic(this.path('format'), `${layoutVersion}\n`)
+      else if (version.trim() !== layoutVersion) {
+        throw new VlbError('VLB_STORE_DAMAGED', `the store ${this.root} has format ${version.trim()}; this git vlb knows ${layoutVersion}`, {
+          hint: 'use the git vlb that made it, or another store: git config vlb.store PATH',
+        })
+      }
+    } catch (error) {
+      throw explainWriteError(error, this.root)
+    }
+    await sweepScratch(this.path('tmp'))
+  }
+
+  async find(key: LayerKey, onDamage: (damage: Damage) => void): Promise<Snapshot | undefined> {
+    const id = await this.#currentId(key)
+    const manifest = await this.#manifest(id)
+    if (manifest === undefined) return undefined
+    const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : await this.#damageOf(manifest)
+    if (reason === undefined) return { manifest: manifest as Manifest, file: this.path('snapshots', id, overlayName) }
+    onDamage({ key, layer: manifest === 'unreadable' ? '' : manifest.layer, reason })
+    await this.#drop(id)
+    return undefined
+  }
+
+  async get(id: SnapshotId): Promise<Snapshot | undefined> {
+    const manifest = await this.#manifest(id)
+    return manifest === undefined || manifest === 'unreadable' ? undefined : { manifest, file: this.path('snapshots', id, overlayName) }
+  }
+
+  /** A key that was built again points to its newest snapshot; the first lies under the key itself. */
+  async #currentId(key: LayerKey): Promise<SnapshotId> {
+    const text = await readFile(this.path('keys', key), 'utf8').catch(() => '')
+    return snapshotId(/^[0-9a-f]{64}$/.test(text.trim()) ? text.trim() : key)
+  }
+
+  async #manifest(id: SnapshotId): Promise<Manifest | 'unreadable' | undefined> {
+    try {
+      const text = await readFile(this.path('snapshots', id, 'manifest.json'), 'utf8')
+      return parseManifest(text) ?? 'unreadable'
+    } catch (error) {
+      if (hasErrorCode(error, 'ENOENT')) return undefined
+      throw error
+    }
+  }
+
+  /** Cheap checks only: a damage they miss is found by qemu on use. */
+  async #damageOf(manifest: Manifest): Promise<string | undefined> {
+    const size = (await stat(this.path('snapshots', manifest.id, overlayName)).catch(() => undefined))?.size
+    if (size === undefined) return 'its overlay is missing'
+    if (size !== manifest.fileBytes) return `its overlay has ${size} bytes instead of ${manifest.fileBytes}`
+    if (manifest.parent !== undefined && !(await exists(this.path('snapshots', manifest.parent, overlayName)))) {
+      return `its parent ${short(manifest.parent)} is missing`
+    }
+    if (manifest.base !== undefined && !(await exists(this.path('bases', baseFolder(manifest.base))))) return 'its base is missing'
+    return undefined
+  }
+
+  /** By way of tmp/, so that a half-removed snapshot is never seen. */
+  async #drop(id: SnapshotId): Promise<void> {
+    const grave = join(await this.scratch.folder(), 'dropped')
+    await rename(this.path('snapshots', id), grave).catch((error: unknown) => {
+      if (!hasErrorCode(error, 'ENOENT')) throw error
+    })
+    await rm(grave, { recursive: true, force: true })
+  }
+
+  async put(staging: string, manifest: Manifest): Promise<Snapshot> {
+    const overlay = join(staging, overlayName)
+    // Whoever writes to a snapshot by mistake breaks all that stand on it.
+    await chmod(overlay, 0o444)
+    await sync(overlay)
+    await writeAtomic(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
+    await sync(staging)
+    const folder = this.path('snapshots', manifest.id)
+    await rename(staging, folder)
+    await sync(this.path('snapshots'))
+    if (manifest.id !== (manifest.key as string)) await writeAtomic(this.path('keys', manifest.key), `${manifest.id}\n`)
+    await rm(this.path('failed', manifest.key), { recursive: true, force: true })
+    return { manifest, file: join(folder, overlayName) }
+  }
+
+  async list(): Promise<Manifest[]> {
+    const manifests: Manifest[] = []
+    for (const id of await readdir(this.path('snapshots')).catch(() => [])) {
+      const manifest = await this.#manifest(snapshotId(id))
+      if (manifest && manifest !== 'unreadable') manifests.push(manifest)
+    }
+    return manifests
+  }
+
+  async lock(name: string, signal: AbortSignal, onWait: (pid: number) => void): Promise<Lock> {
+    return await takeLock(this.path('locks', name), signal, onWait)
+  }
+
+  async isBuilding(key: LayerKey): Promise<boolean> {
+    const file = this.path('locks', key)
+    return (await exists(file)) && (await isLocked(file))
+  }
+
+  /** Keeps what a failed build left: log and overlay. Overlays of earlier failures go, unless they were to be kept. */
+  async keepFailure(staging: string, failure: Omit<Failure, 'log'>, keep: boolean): Promise<Failure> {
+    for (const old of await this.#failures()) {
+      if (!old.keep && old.key !== failure.key) await rm(this.path('failed', old.key, overlayName), { force: true })
+    }
+    await writeAtomic(join(staging, 'failure.json'), `${JSON.stringify({ ...failure, keep }, null, 2)}\n`)
+    const folder = this.path('failed', failure.key)
+    await rm(folder, { recursive: true, force: true })
+    await rename(staging, folder)
+    return { ...failure, log: join(folder, logName) }
+  }
+
+  async failure(key: LayerKey): Promise<Failure | undefined> {
+    return (await this.#failures()).find((failure) => failure.key === key)
+  }
+
+  async lastFailure(): Promise<Failure | undefined> {
+    return (await this.#failures()).sort((a, b) => (a.at < b.at ? 1 : -1))[0]
+  }
+
+  async #failures(): Promise<(Failure & { keep?: boolean })[]> {
+    const found: (Failure & { keep?: boolean })[] = []
+    for (const key of await readdir(this.path('failed')).catch(() => [])) {
+      try {
+        const failure = JSON.parse(await readFile(this.path('failed', key, 'failure.json'), 'utf8')) as Failure & { keep?: boolean }
+        found.push({ ...failure, log: this.path('failed', key, logName) })
+      } catch (error) {
+        // Unreadable leavings help nobody; the next failure of that key replaces them.
+        if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR') && !(error instanceof SyntaxError)) throw error
+      }
+    }
+    return found
+  }
+}
+
+/** `sha256:abc…` → `sha256-abc…`: a folder name. */
+export function baseFolder(digest: string): string {
+  return digest.replace(':', '-')
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  )
+}

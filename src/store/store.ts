@@ -1,0 +1,35 @@
+// What a store offers. The local store is the first; others give the same.
+import type { LayerKey, SnapshotId } from '../core/ids.ts'
+import type { Manifest } from '../core/manifest.ts'
+
+export interface Snapshot {
+  manifest: Manifest
+  /** Absolute path of its overlay. */
+  file: string
+}
+
+/** What a failed build leaves to look at. */
+export interface Failure {
+  layer: string
+  key: LayerKey
+  at: string
+  exitCode: number
+  /** Absolute path of the log. */
+  log: string
+}
+
+export interface Damage {
+  key: LayerKey
+  layer: string
+  reason: string
+}
+
+export interface Store {
+  /** The current snapshot of a key, or undefined. One that is damaged is dropped, and `onDamage` told. */
+  find(key: LayerKey, onDamage: (damage: Damage) => void): Promise<Snapshot | undefined>
+  /** Takes over a finished snapshot from its staging folder: afterwards it is there, complete and on disk. */
+  put(staging: string, manifest: Manifest): Promise<Snapshot>
+  /** The snapshot folder of that id, whether or not its key names another by now. */
+  get(id: SnapshotId): Promise<Snapshot | undefined>
+  list(): Promise<Manifest[]>
+}
