@@ -35,19 +35,28 @@ export interface Base {
 export async function resolveBase(context: BuildContext, source: LoadedSource, base: BaseSource): Promise<Base> {
   if (base.from === 'url') {
     const named = digest(`${base.digest.algorithm}:${base.digest.hex}`)
-    return { digest: named, source: withoutSecrets(base.url), fetch: (target) => fetchUrl(context, base.url, named, target) }
+    return {
+      digest: named,
+      source: withoutSecrets(base.url),
+      fetch: (target) => fetchUrl(context, base.url, named, target),
+    }
   }
   const file = await locate(context, source, base.path)
   const algorithm = base.digest?.algorithm ?? 'sha256'
   const found = digest(`${algorithm}:${await rememberedDigest(context, file, algorithm)}`)
-  if (base.digest && found !== `${algorithm}:${base.digest.hex}`) throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
+  if (base.digest && found !== `${algorithm}:${base.digest.hex}`)
+    throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
   return { digest: found, source: base.path, fetch: file.copyTo }
 }
 
 function digestMismatch(what: string, algorithm: string, expected: string, found: string): VlbError {
-  return new VlbError('VLB_BASE_DIGEST', `${what} is not what vlb.yaml says:\n  expected ${algorithm} ${expected}\n  found    ${algorithm} ${found}`, {
-    hint: 'if the new file is what you want, put its digest into vlb.yaml; nothing was kept',
-  })
+  return new VlbError(
+    'VLB_BASE_DIGEST',
+    `${what} is not what vlb.yaml says:\n  expected ${algorithm} ${expected}\n  found    ${algorithm} ${found}`,
+    {
+      hint: 'if the new file is what you want, put its digest into vlb.yaml; nothing was kept',
+    },
+  )
 }
 
 interface LocalFile {
@@ -61,18 +70,30 @@ interface LocalFile {
 /** The file in the revision's own tree where it is tracked there; else the one in the project's folder. */
 async function locate(context: BuildContext, source: LoadedSource, path: string): Promise<LocalFile> {
   const { project } = context
-  const tracked = source.label !== '' && source.tree && !path.startsWith('/') ? await lookup(source.objects, source.tree, path) : undefined
+  const tracked =
+    source.label !== '' && source.tree && !path.startsWith('/')
+      ? await lookup(source.objects, source.tree, path)
+      : undefined
   if (tracked && tracked.mode.startsWith('100')) {
-    return { identity: `blob:${tracked.oid}`, path: undefined, copyTo: (target) => writeBlob(project.repo.cwd, tracked.oid, target) }
+    return {
+      identity: `blob:${tracked.oid}`,
+      path: undefined,
+      copyTo: (target) => writeBlob(project.repo.cwd, tracked.oid, target),
+    }
   }
   const file = resolve(project.folder, path)
   try {
-    if (!(await stat(file)).isFile()) throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not a regular file`, { hint: 'correct base.path in vlb.yaml' })
+    if (!(await stat(file)).isFile())
+      throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not a regular file`, {
+        hint: 'correct base.path in vlb.yaml',
+      })
     const identity = `file:${file}:${await fileIdentity(file)}`
     return { identity, path: file, copyTo: (target) => copyShared(file, target) }
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR')) throw error
-    throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not there (looked for ${file})`, { hint: 'put the disk image there, or correct base.path in vlb.yaml' })
+    throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not there (looked for ${file})`, {
+      hint: 'put the disk image there, or correct base.path in vlb.yaml',
+    })
   }
 }
 
@@ -87,7 +108,11 @@ async function writeBlob(cwd: string, oid: string, target: string): Promise<void
   }
 }
 
-async function rememberedDigest(context: BuildContext, file: LocalFile, algorithm: 'sha256' | 'sha512'): Promise<string> {
+async function rememberedDigest(
+  context: BuildContext,
+  file: LocalFile,
+  algorithm: 'sha256' | 'sha512',
+): Promise<string> {
   const note = context.store.path('digests', createHash('sha256').update(`${algorithm}:${file.identity}`).digest('hex'))
   const known = await readFile(note, 'utf8').catch(() => '')
   if (/^[0-9a-f]{64,128}\n$/.test(known)) return known.trim()
@@ -166,7 +191,10 @@ async function verify(context: BuildContext, base: Base, file: string): Promise<
   if (total <= 1024 && isLfsPointer(head.subarray(0, bytesRead))) throw lfsPointer(base.source)
   const task = 'checking the base'
   const started = Date.now()
-  const found = await hashFile(file, algorithm, { signal: context.signal, onProgress: (done) => context.emit({ type: 'progress', task, done, total }) })
+  const found = await hashFile(file, algorithm, {
+    signal: context.signal,
+    onProgress: (done) => context.emit({ type: 'progress', task, done, total }),
+  })
   context.emit({ type: 'progress-ended', task, bytes: total, seconds: (Date.now() - started) / 1000 })
   if (found !== expected) throw digestMismatch(base.source, algorithm, expected, found)
 }
@@ -204,10 +232,14 @@ async function unpack(context: BuildContext, packed: string, target: string): Pr
   if (!tool) return await rename(packed, target)
   const task = 'unpacking the base'
   const started = Date.now()
-  const bytes = await writeSparse(target, (take) => (tool === 'gzip' ? gunzip(packed, take) : pipeTool(tool, packed, take)), (done) => {
-    context.signal.throwIfAborted()
-    context.emit({ type: 'progress', task, done, total: undefined })
-  })
+  const bytes = await writeSparse(
+    target,
+    (take) => (tool === 'gzip' ? gunzip(packed, take) : pipeTool(tool, packed, take)),
+    (done) => {
+      context.signal.throwIfAborted()
+      context.emit({ type: 'progress', task, done, total: undefined })
+    },
+  )
   context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
   await rm(packed)
 }
@@ -234,11 +266,17 @@ async function pipeTool(tool: 'xz' | 'zstd', packed: string, take: Take): Promis
 }
 
 function damagedArchive(tool: string, said: string): VlbError {
-  return new VlbError('VLB_BASE_FORMAT', `${tool} cannot unpack the base: ${said}`, { hint: 'its digest is right, so the file is damaged where it comes from' })
+  return new VlbError('VLB_BASE_FORMAT', `${tool} cannot unpack the base: ${said}`, {
+    hint: 'its digest is right, so the file is damaged where it comes from',
+  })
 }
 
 /** Writes what `produce` hands out, leaving holes where there are only zeros; returns the length. */
-async function writeSparse(target: string, produce: (take: Take) => Promise<void>, onProgress: (done: number) => void): Promise<number> {
+async function writeSparse(
+  target: string,
+  produce: (take: Take) => Promise<void>,
+  onProgress: (done: number) => void,
+): Promise<number> {
   const file = await open(target, 'wx')
   const zeros = Buffer.alloc(2 ** 16)
   let at = 0

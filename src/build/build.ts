@@ -32,7 +32,9 @@ interface RevisionResult {
 export async function build(context: BuildContext, options: BuildOptions): Promise<BuildResult> {
   const started = Date.now()
   if (options.output !== undefined && options.revisions.length > 1) {
-    throw new VlbError('VLB_USAGE', '-o names one file, but several revisions are to be built', { hint: 'leave -o out: each image gets its revision into its name' })
+    throw new VlbError('VLB_USAGE', '-o names one file, but several revisions are to be built', {
+      hint: 'leave -o out: each image gets its revision into its name',
+    })
   }
   // Everything is read and checked before anything is built: a mistake in the last revision shows at once.
   const sources = await loadAll(context, options.revisions)
@@ -61,7 +63,11 @@ function checkOptions(source: LoadedSource, options: BuildOptions): void {
 }
 
 /** Runs `work` over all items, `limit` at a time; results in the order of the items. */
-async function inParallel<Item, Result>(items: Item[], limit: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
+async function inParallel<Item, Result>(
+  items: Item[],
+  limit: number,
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
   const results: Result[] = []
   const queue = [...items.entries()]
   const worker = async () => {
@@ -71,14 +77,27 @@ async function inParallel<Item, Result>(items: Item[], limit: number, work: (ite
   return results
 }
 
-async function buildRevision(context: BuildContext, source: LoadedSource, options: BuildOptions): Promise<RevisionResult> {
+async function buildRevision(
+  context: BuildContext,
+  source: LoadedSource,
+  options: BuildOptions,
+): Promise<RevisionResult> {
   const rebuild = new Set(options.rebuild.map((wanted) => findLayer(source.layers, wanted).name))
   const output = outputFor(source, options)
   const path = options.output ?? resolve(context.project.folder, output.path)
-  checkOutput(path, source.config.base?.from === 'path' ? resolve(context.project.folder, source.config.base.path) : undefined)
+  checkOutput(
+    path,
+    source.config.base?.from === 'path' ? resolve(context.project.folder, source.config.base.path) : undefined,
+  )
   const chain = await buildChain(context, source, { ...options, rebuild })
   if (!chain.top || options.dryRun) return { chain, image: null }
-  const image = await makeImage(context, { top: chain.top, output, path, flatten: options.flatten, digest: options.digest })
+  const image = await makeImage(context, {
+    top: chain.top,
+    output,
+    path,
+    flatten: options.flatten,
+    digest: options.digest,
+  })
   return { chain, image }
 }
 
@@ -88,7 +107,9 @@ export function outputFor(source: LoadedSource, options: Pick<BuildOptions, 'for
   const format = options.format ?? settings.format
   const compress = options.compress ?? (format === 'qcow2' ? settings.compress : 'none')
   if (compress !== 'none' && format !== 'qcow2') {
-    throw new VlbError('VLB_USAGE', `--compress ${compress} needs the format qcow2, not ${format}`, { hint: 'leave one of the two out' })
+    throw new VlbError('VLB_USAGE', `--compress ${compress} needs the format qcow2, not ${format}`, {
+      hint: 'leave one of the two out',
+    })
   }
   const ending = extname(settings.path)
   const stem = settings.path.slice(0, settings.path.length - ending.length)
@@ -96,10 +117,19 @@ export function outputFor(source: LoadedSource, options: Pick<BuildOptions, 'for
   return { path: `${stem}${name}${options.format ? `.${format}` : ending}`, format, compress }
 }
 
-function summarise(results: RevisionResult[], sources: LoadedSource[], options: BuildOptions, seconds: number): BuildResult {
+function summarise(
+  results: RevisionResult[],
+  sources: LoadedSource[],
+  options: BuildOptions,
+  seconds: number,
+): BuildResult {
   const named = options.revisions.length > 0
-  const layers: BuiltLayer[] = results.flatMap(({ chain }, i) => chain.layers.map((layer) => (named ? { ...layer, rev: sources[i]?.label ?? '' } : layer)))
-  const images: BuiltImage[] = results.flatMap(({ image }, i) => (image ? [named ? { ...image, rev: sources[i]?.label ?? '' } : image] : []))
+  const layers: BuiltLayer[] = results.flatMap(({ chain }, i) =>
+    chain.layers.map((layer) => (named ? { ...layer, rev: sources[i]?.label ?? '' } : layer)),
+  )
+  const images: BuiltImage[] = results.flatMap(({ image }, i) =>
+    image ? [named ? { ...image, rev: sources[i]?.label ?? '' } : image] : [],
+  )
   const failed = results.find(({ chain }) => chain.failed)?.chain.failed
   const error: BuildError | undefined = failed && {
     code: failed.error.code,

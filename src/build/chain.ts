@@ -33,12 +33,23 @@ export interface Chain {
 }
 
 /** Steps and keys of a revision, and which of them are in the store. Builds and fetches nothing. */
-export async function planChain(context: BuildContext, source: LoadedSource, layers: readonly Layer[], env: Record<string, string>): Promise<Chain> {
+export async function planChain(
+  context: BuildContext,
+  source: LoadedSource,
+  layers: readonly Layer[],
+  env: Record<string, string>,
+): Promise<Chain> {
   const base = source.config.base ? await resolveBase(context, source, source.config.base) : undefined
   return await planOn(context, source, layers, env, base)
 }
 
-async function planOn(context: BuildContext, source: LoadedSource, layers: readonly Layer[], env: Record<string, string>, base: Base | undefined): Promise<Chain> {
+async function planOn(
+  context: BuildContext,
+  source: LoadedSource,
+  layers: readonly Layer[],
+  env: Record<string, string>,
+  base: Base | undefined,
+): Promise<Chain> {
   const seen = new Map<LayerKey, Snapshot | undefined>()
   const find = async (key: LayerKey) => {
     if (!seen.has(key)) seen.set(key, await findSnapshot(context, key))
@@ -52,12 +63,19 @@ async function planOn(context: BuildContext, source: LoadedSource, layers: reado
 
 async function findSnapshot(context: BuildContext, key: LayerKey): Promise<Snapshot | undefined> {
   return await context.store.find(key, ({ layer, reason }) =>
-    context.emit({ type: 'warning', text: `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''} is damaged: ${reason}; dropped, it will be built again` }),
+    context.emit({
+      type: 'warning',
+      text: `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''} is damaged: ${reason}; dropped, it will be built again`,
+    }),
   )
 }
 
 /** Why a step has to be built although its snapshot is there; undefined if it has not. */
-export function mustRebuild(step: Step, snapshot: Snapshot, rebuild: ReadonlySet<string> = new Set()): string | undefined {
+export function mustRebuild(
+  step: Step,
+  snapshot: Snapshot,
+  rebuild: ReadonlySet<string> = new Set(),
+): string | undefined {
   if (rebuild.has(step.name)) return 'asked for with --rebuild'
   if (step.layer?.directives.nocache) return 'its script says nocache'
   const ttl = step.layer?.directives.ttl
@@ -72,7 +90,11 @@ export interface ChainResult {
 }
 
 /** Builds what is missing of a chain, from the bottom up. Stops at the first layer that fails. */
-export async function buildChain(context: BuildContext, source: LoadedSource, options: ChainOptions): Promise<ChainResult> {
+export async function buildChain(
+  context: BuildContext,
+  source: LoadedSource,
+  options: ChainOptions,
+): Promise<ChainResult> {
   const layers = upTo(source.layers, options.last)
   let chain = await planChain(context, source, layers, options.env)
   const missing = countMissing(chain, options)
@@ -80,29 +102,56 @@ export async function buildChain(context: BuildContext, source: LoadedSource, op
   if (options.frozen && missing > 0) throw frozenError(chain, options)
   const result: ChainResult = { layers: [], top: undefined }
   const sources = new StepSources(context, chain)
-  let ground: Ground = chain.base && !options.dryRun && missing > 0 ? { base: await ensureBase(context, chain.base) } : undefined
+  let ground: Ground =
+    chain.base && !options.dryRun && missing > 0 ? { base: await ensureBase(context, chain.base) } : undefined
   for (let i = 0; i < chain.steps.length; i++) {
     const step = chain.steps[i] as Step
     const there = chain.found[i]
-    if (there && (mustRebuild(step, there, options.rebuild) === undefined)) {
+    if (there && mustRebuild(step, there, options.rebuild) === undefined) {
       result.layers.push(report(context, source.label, step, 'cached', there, 0))
       ground = { snapshot: there }
       continue
     }
     if (options.dryRun) {
-      for (const rest of chain.steps.slice(i)) result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
+      for (const rest of chain.steps.slice(i))
+        result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
       return result
     }
     await sources.write(i)
     const forced = there !== undefined
-    const outcome = await buildLocked(context, { step, ground, work: sources.folder(i), root: source.config.disk.root, label: source.label, keepFailed: options.keepFailed, forced })
+    const outcome = await buildLocked(context, {
+      step,
+      ground,
+      work: sources.folder(i),
+      root: source.config.disk.root,
+      label: source.label,
+      keepFailed: options.keepFailed,
+      forced,
+    })
     if ('failure' in outcome) {
-      context.emit({ type: 'step-ended', label: source.label, name: step.name, result: 'failed', seconds: outcome.seconds, bytes: 0 })
-      result.layers.push({ name: step.name, key: step.key, contentId: null, result: 'failed', seconds: outcome.seconds, bytes: 0 })
-      for (const rest of chain.steps.slice(i + 1)) result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
+      context.emit({
+        type: 'step-ended',
+        label: source.label,
+        name: step.name,
+        result: 'failed',
+        seconds: outcome.seconds,
+        bytes: 0,
+      })
+      result.layers.push({
+        name: step.name,
+        key: step.key,
+        contentId: null,
+        result: 'failed',
+        seconds: outcome.seconds,
+        bytes: 0,
+      })
+      for (const rest of chain.steps.slice(i + 1))
+        result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
       return { ...result, failed: { ...outcome, step } }
     }
-    result.layers.push(report(context, source.label, step, outcome.built ? 'built' : 'cached', outcome.snapshot, outcome.seconds))
+    result.layers.push(
+      report(context, source.label, step, outcome.built ? 'built' : 'cached', outcome.snapshot, outcome.seconds),
+    )
     ground = { snapshot: outcome.snapshot }
     // The content id of what was just built may be new, and with it the keys of all above.
     chain = await planOn(context, source, layers, options.env, chain.base)
@@ -120,10 +169,19 @@ function countMissing(chain: Chain, options: ChainOptions): number {
 
 function frozenError(chain: Chain, options: ChainOptions): VlbError {
   const step = chain.steps[chain.steps.length - countMissing(chain, options)]
-  return new VlbError('VLB_FROZEN', `${step?.name} is not in the store, and --frozen forbids to build it`, { hint: 'see why: git vlb status; build it: git vlb build' })
+  return new VlbError('VLB_FROZEN', `${step?.name} is not in the store, and --frozen forbids to build it`, {
+    hint: 'see why: git vlb status; build it: git vlb build',
+  })
 }
 
-function report(context: BuildContext, label: string, step: Step, result: 'built' | 'cached', snapshot: Snapshot, seconds: number): BuiltLayer {
+function report(
+  context: BuildContext,
+  label: string,
+  step: Step,
+  result: 'built' | 'cached',
+  snapshot: Snapshot,
+  seconds: number,
+): BuiltLayer {
   const { bytes, contentId } = snapshot.manifest
   context.emit({ type: 'step-ended', label, name: step.name, result, seconds, bytes })
   return { name: step.name, key: step.key, contentId, result, seconds, bytes }
@@ -146,7 +204,8 @@ class StepSources {
     const git = { repo: this.#context.project.repo, objects: source.objects, env: source.env }
     for (const [i, step] of steps.entries()) {
       this.#folders[i] = i < from ? '' : await this.#context.store.scratch.folder()
-      if (i >= from && step.layer) await materialise(git, step.layer.tree, join(this.#folders[i] ?? '', 'src'), step.name)
+      if (i >= from && step.layer)
+        await materialise(git, step.layer.tree, join(this.#folders[i] ?? '', 'src'), step.name)
     }
   }
 
@@ -168,7 +227,8 @@ async function buildLocked(context: BuildContext, job: LockedJob): Promise<StepO
   })
   try {
     const there = waited || !job.forced ? await findSnapshot(context, step.key) : undefined
-    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= started)) return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
+    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= started))
+      return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
     const signal = AbortSignal.any([context.signal, lock.lost])
     return { ...(await buildStep({ ...context, signal }, job)), built: true }
   } finally {

@@ -38,7 +38,14 @@ export async function makeImage(context: BuildContext, job: ImageJob): Promise<B
   const record = current ?? (await writeImage(context, job, recipe))
   const sha256 = job.digest ? await digestOf(context, job.path, record) : (record.sha256 ?? null)
   const format = job.flatten ? job.output.format : 'qcow2'
-  return { path: job.path, format, bytes: record.bytes, sha256, written: !current, seconds: (Date.now() - started) / 1000 }
+  return {
+    path: job.path,
+    format,
+    bytes: record.bytes,
+    sha256,
+    written: !current,
+    seconds: (Date.now() - started) / 1000,
+  }
 }
 
 async function writeImage(context: BuildContext, job: ImageJob, recipe: string): Promise<ImageRecord> {
@@ -51,7 +58,13 @@ async function writeImage(context: BuildContext, job: ImageJob, recipe: string):
     else await overlay(context, job, temporary)
     const { size, blocks } = await stat(temporary)
     await rename(temporary, job.path)
-    return await recordImage(context.store.root, job.path, recipe, job.output.format === 'raw' ? blocks * 512 : size, undefined)
+    return await recordImage(
+      context.store.root,
+      job.path,
+      recipe,
+      job.output.format === 'raw' ? blocks * 512 : size,
+      undefined,
+    )
   } catch (error) {
     throw explainWriteError(error, job.path)
   }
@@ -64,7 +77,12 @@ async function overlay(context: BuildContext, job: ImageJob, target: string): Pr
 
 async function flatten(context: BuildContext, job: ImageJob, target: string): Promise<void> {
   const { output, top } = job
-  const args = convertArguments({ from: { path: top.file, format: 'qcow2' }, to: target, format: output.format, compress: output.compress })
+  const args = convertArguments({
+    from: { path: top.file, format: 'qcow2' },
+    to: target,
+    format: output.format,
+    compress: output.compress,
+  })
   const total = await virtualSize(top.file)
   const started = Date.now()
   const task = `writing ${basename(job.path)}`
@@ -82,7 +100,12 @@ async function flatten(context: BuildContext, job: ImageJob, target: string): Pr
   context.signal.removeEventListener('abort', stop)
   context.signal.throwIfAborted()
   if (result.exitCode !== 0) throw failure('qemu-img', args, { ...result, stderr: said })
-  context.emit({ type: 'progress-ended', task, bytes: (await stat(target)).size, seconds: (Date.now() - started) / 1000 })
+  context.emit({
+    type: 'progress-ended',
+    task,
+    bytes: (await stat(target)).size,
+    seconds: (Date.now() - started) / 1000,
+  })
 }
 
 async function digestOf(context: BuildContext, path: string, record: ImageRecord): Promise<string> {
@@ -95,5 +118,7 @@ async function digestOf(context: BuildContext, path: string, record: ImageRecord
 /** An image over its own base would destroy what it is made from. */
 export function checkOutput(path: string, base: string | undefined): void {
   if (base !== path) return
-  throw new VlbError('VLB_CONFIG', `the image would overwrite its own base, ${path}`, { hint: 'give output.path or -o another name' })
+  throw new VlbError('VLB_CONFIG', `the image would overwrite its own base, ${path}`, {
+    hint: 'give output.path or -o another name',
+  })
 }

@@ -6,11 +6,11 @@ import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
-import type { Environment } from '../host/env.ts'
 import { submodule } from '../git/materialise.ts'
 import { lookup, type Objects, openObjects } from '../git/objects.ts'
-import { openRepository, readSettings, type Repository, resolveRevision } from '../git/repo.ts'
+import { openRepository, type Repository, readSettings, resolveRevision } from '../git/repo.ts'
 import { layerFolders, readWorkingTree, symlinkedLayer } from '../git/worktree.ts'
+import type { Environment } from '../host/env.ts'
 import { LocalStore } from '../store/local.ts'
 
 export interface Project {
@@ -38,7 +38,9 @@ export async function openProject(cwd: string): Promise<Project> {
   const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
   const settings = await readSettings(repo)
   const configured = settings.get('store')
-  const root = configured ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured)) : join(repo.commonDir, 'vlb')
+  const root = configured
+    ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured))
+    : join(repo.commonDir, 'vlb')
   return { repo, folder, prefix: relative(repo.worktree ?? folder, folder), settings, store: new LocalStore(root) }
 }
 
@@ -61,7 +63,9 @@ async function isFile(path: string): Promise<boolean> {
 /** The working tree as it is now, committed or not. New objects go to a scratch folder of the store. */
 export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
   if (project.repo.worktree === undefined) {
-    throw new VlbError('VLB_BARE', 'this is a bare repository: it has no working tree to build', { hint: 'name a revision: git vlb build main' })
+    throw new VlbError('VLB_BARE', 'this is a bare repository: it has no working tree to build', {
+      hint: 'name a revision: git vlb build main',
+    })
   }
   const text = await readConfigFile(project.folder)
   const config = parseConfig(text, configFile, basename(project.folder))
@@ -96,7 +100,9 @@ async function readConfigFile(folder: string): Promise<string> {
     return await readFile(join(folder, configFile), 'utf8')
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT')) throw error
-    throw new VlbError('VLB_NO_PROJECT', `no ${configFile} in ${folder} or above it`, { hint: 'start a project here: git vlb init' })
+    throw new VlbError('VLB_NO_PROJECT', `no ${configFile} in ${folder} or above it`, {
+      hint: 'start a project here: git vlb init',
+    })
   }
 }
 
@@ -109,9 +115,15 @@ export async function loadRevision(project: Project, name: string): Promise<Load
   const file = `${name}:${project.prefix ? `${project.prefix}/` : ''}${configFile}`
   const blob = entries.find((e) => e.name === configFile)
   if (!top || !blob) {
-    throw new VlbError('VLB_NO_PROJECT', `no ${file}`, { hint: 'name a revision that has it, or go to the project\'s folder: -C DIR' })
+    throw new VlbError('VLB_NO_PROJECT', `no ${file}`, {
+      hint: "name a revision that has it, or go to the project's folder: -C DIR",
+    })
   }
-  const config = parseConfig((await objects.blob(blob.oid)).toString('utf8'), file, basename(project.folder).replace(/\.git$/, ''))
+  const config = parseConfig(
+    (await objects.blob(blob.oid)).toString('utf8'),
+    file,
+    basename(project.folder).replace(/\.git$/, ''),
+  )
   const layers: Layer[] = []
   for (const entry of entries) {
     if (!['40000', '120000', '160000'].includes(entry.mode) || !isLayerName(entry.name)) continue

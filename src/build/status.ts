@@ -1,8 +1,8 @@
 // `git vlb status`: every layer's state, and for a miss the reason. Builds, fetches and locks nothing.
 import { access } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import type { Manifest } from '../core/manifest.ts'
 import { differingInputs } from '../core/key.ts'
+import type { Manifest } from '../core/manifest.ts'
 import { diskStep, type Step } from '../core/plan.ts'
 import type { LayerState, LayerStatus, StatusResult } from '../core/results.ts'
 import { describeHead } from '../git/repo.ts'
@@ -16,7 +16,8 @@ import { imageRecipe } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 
 export async function status(context: BuildContext, revision: string | undefined): Promise<StatusResult> {
-  const source = revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
+  const source =
+    revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
   try {
     const chain = await planChain(context, source, source.layers, {})
     const layers = await layerStates(context, chain)
@@ -37,7 +38,12 @@ async function baseState(context: BuildContext, chain: Chain): Promise<StatusRes
   const stored = base ? await storedBase(context, base.digest) : undefined
   const diskSize = source.config.disk.size ?? null
   if (base) return { digest: base.digest, size: stored?.disk.size ?? null, source: base.source, diskSize }
-  return { digest: null, size: chain.found[0]?.manifest.disk.size ?? null, source: chain.steps[0]?.name ?? '', diskSize }
+  return {
+    digest: null,
+    size: chain.found[0]?.manifest.disk.size ?? null,
+    source: chain.steps[0]?.name ?? '',
+    diskSize,
+  }
 }
 
 async function layerStates(context: BuildContext, chain: Chain): Promise<LayerStatus[]> {
@@ -95,7 +101,9 @@ const inputNames: Record<string, string> = {
 function whyMissing(step: Step, all: readonly Manifest[]): string {
   const newest = all.filter((m) => m.layer === step.name).sort((a, b) => (a.builtAt < b.builtAt ? 1 : -1))[0]
   if (!newest) return 'never built'
-  const changed = differingInputs(newest.inputs, step.inputs).map((input) => inputNames[input] ?? `the value ${input.replace(/^env:/, '')} changed`)
+  const changed = differingInputs(newest.inputs, step.inputs).map(
+    (input) => inputNames[input] ?? `the value ${input.replace(/^env:/, '')} changed`,
+  )
   return changed.length > 0 ? changed.join(', ') : 'its snapshot is gone'
 }
 

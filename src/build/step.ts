@@ -1,6 +1,5 @@
 // Builds one step of a chain: an overlay on its parent, its script run in it, checked, and handed to the store.
-import { randomBytes } from 'node:crypto'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { mkdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,8 +14,8 @@ import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk } from '../image/qcow2.ts'
-import { grow, probe, type RootPlace, runInImage, runOnHost, type RunnerOptions } from '../image/sandbox.ts'
-import { baseFolder, backingReference, logName, overlayName } from '../store/local.ts'
+import { grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
+import { backingReference, baseFolder, logName, overlayName } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 
@@ -34,7 +33,9 @@ export interface StepJob {
   keepFailed: boolean
 }
 
-export type StepOutcome = { snapshot: Snapshot; seconds: number } | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
+export type StepOutcome =
+  | { snapshot: Snapshot; seconds: number }
+  | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
 
 export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
   const { step, work } = job
@@ -106,20 +107,32 @@ async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise
   return await makeLayer(context, job, runner)
 }
 
-async function makeBase(context: BuildContext, job: StepJob, runner: RunnerOptions): Promise<{ layout: DiskLayout } | Failed> {
+async function makeBase(
+  context: BuildContext,
+  job: StepJob,
+  runner: RunnerOptions,
+): Promise<{ layout: DiskLayout } | Failed> {
   const { step, work } = job
-  const exitCode = await withTimeout(step, runner, (limited) => runOnHost(work, 'build-base', scriptEnvironment(step, '/root'), limited))
+  const exitCode = await withTimeout(step, runner, (limited) =>
+    runOnHost(work, 'build-base', scriptEnvironment(step, '/root'), limited),
+  )
   if (typeof exitCode !== 'number') return exitCode
   if (exitCode !== 0) return { exitCode }
   const disk = join(work, 'disk')
   if (!(await stat(disk).catch(() => undefined))?.isFile()) {
-    throw new VlbError('VLB_DISK', `${step.name}/build-base ended well, but wrote no disk to its argument OUTPUT`, { hint: 'write a qcow2 or raw disk to "$1"' })
+    throw new VlbError('VLB_DISK', `${step.name}/build-base ended well, but wrote no disk to its argument OUTPUT`, {
+      hint: 'write a qcow2 or raw disk to "$1"',
+    })
   }
   const { format, size } = await inspectDisk(disk, `the disk that ${step.name}/build-base wrote`)
   const overlay = join(work, overlayName)
   if (format === 'qcow2') await rename(disk, overlay)
   else {
-    await run('qemu-img', convertArguments({ from: { path: disk, format }, to: overlay, format: 'qcow2', compress: 'none' }), { signal: context.signal })
+    await run(
+      'qemu-img',
+      convertArguments({ from: { path: disk, format }, to: overlay, format: 'qcow2', compress: 'none' }),
+      { signal: context.signal },
+    )
     await rm(disk)
   }
   const found = parseProbe(await probe(work, overlay, 'qcow2', runner), size)
@@ -144,7 +157,10 @@ async function overlayOn(context: BuildContext, job: StepJob, size?: number): Pr
   const backing =
     'snapshot' in ground
       ? { reference: backingReference(ground.snapshot.manifest.id), format: 'qcow2' as const }
-      : { reference: `../../bases/${baseFolder(ground.base.digest)}/${ground.base.file}`, format: ground.base.imageFormat }
+      : {
+          reference: `../../bases/${baseFolder(ground.base.digest)}/${ground.base.file}`,
+          format: ground.base.imageFormat,
+        }
   await createOverlay(job.work, overlayName, backing, size, context.signal)
 }
 
@@ -157,21 +173,37 @@ async function growDisk(context: BuildContext, job: StepJob, size: number, runne
   return { ...parseProbe(lines, size), root: layout.root }
 }
 
-async function makeLayer(context: BuildContext, job: StepJob, runner: RunnerOptions): Promise<{ layout: DiskLayout } | Failed> {
+async function makeLayer(
+  context: BuildContext,
+  job: StepJob,
+  runner: RunnerOptions,
+): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
   const layout = groundLayout(job)
   const { directives, interpreter } = layerOf(step)
   await overlayOn(context, job)
-  const script = { script: 'build-layer', interpreter, network: directives.network, hostname: directives.hostname ?? 'localhost', env: scriptEnvironment(step, '/root') }
+  const script = {
+    script: 'build-layer',
+    interpreter,
+    network: directives.network,
+    hostname: directives.hostname ?? 'localhost',
+    env: scriptEnvironment(step, '/root'),
+  }
   try {
-    const exitCode = await withTimeout(step, runner, (limited) => runInImage(job.work, rootPlace(layout), script, limited))
+    const exitCode = await withTimeout(step, runner, (limited) =>
+      runInImage(job.work, rootPlace(layout), script, limited),
+    )
     if (typeof exitCode !== 'number') return exitCode
     return exitCode === 0 ? { layout } : { exitCode }
   } catch (error) {
     if (!(error instanceof VlbError) || error.code !== 'VLB_SCRIPT_INTERPRETER') throw error
-    throw new VlbError('VLB_SCRIPT_INTERPRETER', `${step.name}/build-layer wants ${error.message} as its interpreter, which is not in the image`, {
-      hint: 'correct its #! line, or install the interpreter in a layer before this one',
-    })
+    throw new VlbError(
+      'VLB_SCRIPT_INTERPRETER',
+      `${step.name}/build-layer wants ${error.message} as its interpreter, which is not in the image`,
+      {
+        hint: 'correct its #! line, or install the interpreter in a layer before this one',
+      },
+    )
   }
 }
 
@@ -181,7 +213,11 @@ function layerOf(step: Step) {
 }
 
 /** Runs with a signal that also fires when the layer's time is up; then everything in the sandbox is killed. */
-async function withTimeout(step: Step, runner: RunnerOptions, action: (limited: RunnerOptions) => Promise<number>): Promise<number | Failed> {
+async function withTimeout(
+  step: Step,
+  runner: RunnerOptions,
+  action: (limited: RunnerOptions) => Promise<number>,
+): Promise<number | Failed> {
   const limit = step.layer?.directives.timeout
   if (limit === undefined) return await action(runner)
   const clock = AbortSignal.timeout(limit * 1000)
@@ -234,25 +270,42 @@ async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId>
   return snapshotId(createHash('sha256').update(key).update(randomBytes(16)).digest('hex'))
 }
 
-async function fail(context: BuildContext, job: StepJob, failed: Failed, log: BuildLog): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
+async function fail(
+  context: BuildContext,
+  job: StepJob,
+  failed: Failed,
+  log: BuildLog,
+): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
   const { step, work } = job
-  for (const name of ['ns', 'src', 'disk', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
+  for (const name of ['ns', 'src', 'disk', 'index', 'objects'])
+    await rm(join(work, name), { recursive: true, force: true })
   const at = new Date().toISOString()
-  const failure = await context.store.keepFailure(work, { layer: step.name, key: step.key, at, exitCode: failed.exitCode }, job.keepFailed)
+  const failure = await context.store.keepFailure(
+    work,
+    { layer: step.name, key: step.key, at, exitCode: failed.exitCode },
+    job.keepFailed,
+  )
   return { failure, error: failureError(step, failed, log.last), lastLines: [...log.last] }
 }
 
 function failureError(step: Step, failed: Failed, lastLines: readonly string[]): VlbError {
   const script = `${step.name}/${step.inputs.kind}`
   if (failed.timeout !== undefined) {
-    return new VlbError('VLB_LAYER_TIMEOUT', `${script} was ended after its timeout of ${formatSeconds(failed.timeout)}`, {
-      hint: `see: git vlb log ${step.name}; or raise "# vlb: timeout" in the script`,
-    })
+    return new VlbError(
+      'VLB_LAYER_TIMEOUT',
+      `${script} was ended after its timeout of ${formatSeconds(failed.timeout)}`,
+      {
+        hint: `see: git vlb log ${step.name}; or raise "# vlb: timeout" in the script`,
+      },
+    )
   }
-  const how = failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
+  const how =
+    failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
   const full = lastLines.some((line) => /No space left on device/i.test(line))
   const size = step.inputs.size === undefined ? '' : ` (now ${formatBytes(step.inputs.size)})`
   return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, {
-    hint: full ? `the image's disk is full: raise disk.size in vlb.yaml${size}; whole log: git vlb log ${step.name}` : `whole log: git vlb log ${step.name}`,
+    hint: full
+      ? `the image's disk is full: raise disk.size in vlb.yaml${size}; whole log: git vlb log ${step.name}`
+      : `whole log: git vlb log ${step.name}`,
   })
 }

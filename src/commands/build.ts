@@ -41,6 +41,7 @@ function parseAssignments(assignments: string[]): Record<string, string> {
 
 function parseJobs(given: string | undefined): number {
   const jobs = given === undefined ? 1 : Number(given)
-  if (!Number.isInteger(jobs) || jobs < 1) throw new VlbError('VLB_USAGE', `-j takes a number of at least 1, not "${given}"`)
+  if (!Number.isInteger(jobs) || jobs < 1)
+    throw new VlbError('VLB_USAGE', `-j takes a number of at least 1, not "${given}"`)
   return jobs
 }

@@ -1,7 +1,8 @@
 // What a command gets, and how it opens a project.
-import type { Emit } from '../core/events.ts'
-import { VlbError } from '../core/errors.ts'
+
 import type { BuildContext } from '../build/context.ts'
+import { VlbError } from '../core/errors.ts'
+import type { Emit } from '../core/events.ts'
 import type { Options } from './table.ts'
 
 export interface CommandContext {
@@ -14,10 +15,19 @@ export interface CommandContext {
 
 /** Opens the project, runs `work`, and removes every temporary file afterwards. */
 export async function withProject<T>(context: CommandContext, work: (build: BuildContext) => Promise<T>): Promise<T> {
-  const [{ openProject }, { hostArchitecture }] = await Promise.all([import('../build/project.ts'), import('../build/context.ts')])
+  const [{ openProject }, { hostArchitecture }] = await Promise.all([
+    import('../build/project.ts'),
+    import('../build/context.ts'),
+  ])
   const project = await openProject(context.cwd)
   try {
-    return await work({ project, store: project.store, emit: context.emit, signal: context.signal, arch: hostArchitecture() })
+    return await work({
+      project,
+      store: project.store,
+      emit: context.emit,
+      signal: context.signal,
+      arch: hostArchitecture(),
+    })
   } finally {
     await project.store.scratch.close()
   }

@@ -1,25 +1,34 @@
 // git vlb log: the log of a layer's snapshot or of its failure; without a layer, of the last failure.
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
 import { findLayer } from '../core/plan.ts'
 import type { CommandResult, LogResult } from '../core/results.ts'
-import type { BuildContext } from '../build/context.ts'
 import { type CommandContext, withProject } from './context.ts'
 
 export async function log(context: CommandContext, [layer]: string[]): Promise<CommandResult> {
-  const data = await withProject(context, (project) => (layer === undefined ? lastFailure(project) : layerLog(project, layer)))
+  const data = await withProject(context, (project) =>
+    layer === undefined ? lastFailure(project) : layerLog(project, layer),
+  )
   return { kind: 'log', data }
 }
 
 async function lastFailure({ store }: BuildContext): Promise<LogResult> {
   const failure = await store.lastFailure()
-  if (!failure) throw new VlbError('VLB_NOTHING_LOGGED', 'no failed build is kept', { hint: 'the log of a layer: git vlb log LAYER' })
+  if (!failure)
+    throw new VlbError('VLB_NOTHING_LOGGED', 'no failed build is kept', {
+      hint: 'the log of a layer: git vlb log LAYER',
+    })
   return await read(failure.layer, failure.key, true, failure.log)
 }
 
 async function layerLog(context: BuildContext, wanted: string): Promise<LogResult> {
-  const [{ loadWorkingTree }, { planChain }, { logName }] = await Promise.all([import('../build/project.ts'), import('../build/chain.ts'), import('../store/local.ts')])
+  const [{ loadWorkingTree }, { planChain }, { logName }] = await Promise.all([
+    import('../build/project.ts'),
+    import('../build/chain.ts'),
+    import('../store/local.ts'),
+  ])
   const source = await loadWorkingTree(context.project)
   try {
     const { name } = findLayer(source.layers, wanted)
@@ -32,7 +41,9 @@ async function layerLog(context: BuildContext, wanted: string): Promise<LogResul
     // Its files, or what it stands on, changed since it failed: what went wrong is still what the user asks for.
     const earlier = await context.store.lastFailure()
     if (earlier?.layer === name) return await read(name, earlier.key, true, earlier.log)
-    throw new VlbError('VLB_NOTHING_LOGGED', `${name} as it is now was not built yet`, { hint: 'see why: git vlb status; build it: git vlb build' })
+    throw new VlbError('VLB_NOTHING_LOGGED', `${name} as it is now was not built yet`, {
+      hint: 'see why: git vlb status; build it: git vlb build',
+    })
   } finally {
     await source.objects.close()
   }

@@ -16,12 +16,19 @@ export interface Page {
   examples: string
 }
 
-/** Reads a page: `# name(1) -- summary`, a SYNOPSIS, OPTIONS as a list of "* `--flag VALUE`: text", EXAMPLES. */
+/** Reads a page: `# name(1) -- summary`, a SYNOPSIS, OPTIONS as a list of "- `--flag VALUE`: text", EXAMPLES. */
 export function parsePage(markdown: string): Page {
   const summary = /^# \S+ -- (.+)$/m.exec(markdown)?.[1] ?? ''
   const synopsis = section(markdown, 'SYNOPSIS')
-  const operands = [...(synopsis.split('[OPTIONS]')[1] ?? '').matchAll(/(\[?[A-Z]+(?:\|[A-Z]+)*(?:\.\.\.)?\]?)/g)].map((m) => m[1] ?? '')
-  return { summary, operands, options: listOptions(section(markdown, 'OPTIONS')), examples: section(markdown, 'EXAMPLES') }
+  const operands = [...(synopsis.split('[OPTIONS]')[1] ?? '').matchAll(/(\[?[A-Z]+(?:\|[A-Z]+)*(?:\.\.\.)?\]?)/g)].map(
+    (m) => m[1] ?? '',
+  )
+  return {
+    summary,
+    operands,
+    options: listOptions(section(markdown, 'OPTIONS')),
+    examples: section(markdown, 'EXAMPLES'),
+  }
 }
 
 function section(markdown: string, name: string): string {
@@ -29,12 +36,12 @@ function section(markdown: string, name: string): string {
   if (start < 0) return ''
   const body = markdown.slice(start + name.length + 5)
   const end = body.search(/^## /m)
-  return (end < 0 ? body : body.slice(0, end)).trim()
+  return (end < 0 ? body : body.slice(0, end)).replace(/^\s*\n|\s+$/g, '')
 }
 
 function listOptions(text: string): PageOption[] {
   return text
-    .split(/^\* /m)
+    .split(/^- /m)
     .slice(1)
     .flatMap((item) => {
       const match = /^`(-[^`]+)`:\s*([\s\S]*)$/.exec(item)

@@ -83,7 +83,8 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     name: raw.name ?? defaultName,
     base: baseOf(raw, (path, what, hint) => fail(at(path), what, hint)),
     disk: {
-      size: raw.disk?.size === undefined ? undefined : diskSize(raw.disk.size, (what) => fail(at(['disk', 'size']), what)),
+      size:
+        raw.disk?.size === undefined ? undefined : diskSize(raw.disk.size, (what) => fail(at(['disk', 'size']), what)),
       root: raw.disk?.root === undefined ? undefined : String(raw.disk.root),
     },
     env: Object.fromEntries(Object.entries(raw.env ?? {}).map(([name, value]) => [name, String(value)])),
@@ -115,7 +116,8 @@ export function formatOf(path: string | undefined): ImageFormat {
 
 function bootOf(raw: RawConfig, fail: (what: string) => never): BootSettings {
   const expect = raw.boot?.expect
-  if (expect !== undefined && compileExpect(expect) === undefined) fail(`boot.expect is no regular expression: ${expect}`)
+  if (expect !== undefined && compileExpect(expect) === undefined)
+    fail(`boot.expect is no regular expression: ${expect}`)
   return {
     memory: parseSize(raw.boot?.memory ?? '1G') ?? 2 ** 30,
     cpus: raw.boot?.cpus ?? 2,
@@ -145,7 +147,11 @@ function baseOf(raw: RawConfig, fail: (path: Path, what: string, hint?: string) 
         : undefined
   if (path !== undefined) return { from: 'path', path, digest }
   if (!digest) {
-    return fail(['base'], 'base.url needs sha256 or sha512: what a URL serves may change', 'copy it from the checksum file beside the image, e.g. SHA512SUMS')
+    return fail(
+      ['base'],
+      'base.url needs sha256 or sha512: what a URL serves may change',
+      'copy it from the checksum file beside the image, e.g. SHA512SUMS',
+    )
   }
   return { from: 'url', url: url ?? '', digest }
 }
@@ -170,8 +176,11 @@ function explain(errors: OutputUnit[], data: unknown): Explanation {
     if (known.length > 0 && key) return unknownKey(path, key, known)
   }
   const missing = errors.find((e) => e.keyword === 'required')
-  if (missing) return { path: pathOf(missing), key: false, what: 'version is missing', hint: 'add the line: version: 1' }
-  const deepest = [...errors].sort((a, b) => b.instanceLocation.split('/').length - a.instanceLocation.split('/').length)[0]
+  if (missing)
+    return { path: pathOf(missing), key: false, what: 'version is missing', hint: 'add the line: version: 1' }
+  const deepest = [...errors].sort(
+    (a, b) => b.instanceLocation.split('/').length - a.instanceLocation.split('/').length,
+  )[0]
   const path = deepest ? pathOf(deepest) : []
   return { path, key: false, ...wrongValue(path, valueAt(data, path)) }
 }

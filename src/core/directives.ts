@@ -63,7 +63,8 @@ function apply(found: Directives, name: string, argument: string, place: Place):
       found.network = false
       return
     case 'hostname':
-      if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/.test(argument)) throw wrong(place, 'hostname takes one host name')
+      if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/.test(argument))
+        throw wrong(place, 'hostname takes one host name')
       found.hostname = argument
       return
     default: {

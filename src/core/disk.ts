@@ -43,7 +43,8 @@ export function parseProbe(lines: readonly string[], size: number): Omit<DiskLay
       const [number = 0, start = 0, bytes = 0] = partition.slice(1).map(Number)
       layout.partitions.push({ number, start, size: bytes, looksLikeRoot: false })
     } else if (current && line === 'looks-like-root') current.looksLikeRoot = true
-    else if (current && field) current[({ TYPE: 'fs', LABEL: 'label', UUID: 'uuid' } as const)[field[1] as 'TYPE']] = field[2] ?? ''
+    else if (current && field)
+      current[({ TYPE: 'fs', LABEL: 'label', UUID: 'uuid' } as const)[field[1] as 'TYPE']] = field[2] ?? ''
   }
   return layout
 }
@@ -55,18 +56,28 @@ export function chooseRoot(found: Omit<DiskLayout, 'root'>, wanted: string | und
       hint: 'check that it is a disk image: qemu-img info, sfdisk --list',
     })
   }
-  const candidates = wanted === undefined ? found.partitions.filter((p) => p.looksLikeRoot) : found.partitions.filter((p) => matches(p, wanted))
+  const candidates =
+    wanted === undefined
+      ? found.partitions.filter((p) => p.looksLikeRoot)
+      : found.partitions.filter((p) => matches(p, wanted))
   const [root, second] = candidates
   if (!root) {
-    const what = wanted === undefined ? 'no partition holds a root file system (/etc and programs)' : `no partition matches root: ${printable(wanted)}`
+    const what =
+      wanted === undefined
+        ? 'no partition holds a root file system (/etc and programs)'
+        : `no partition matches root: ${printable(wanted)}`
     throw new VlbError('VLB_DISK', `${disk}: ${what}; found ${describe(found.partitions)}`, {
       hint: wanted === undefined ? 'name it in vlb.yaml: disk: { root: NUMBER }' : 'correct disk.root in vlb.yaml',
     })
   }
   if (second) {
-    throw new VlbError('VLB_DISK', `${disk}: ${candidates.length} partitions could be the root: ${describe(candidates)}`, {
-      hint: `say which in vlb.yaml: disk: { root: ${root.number} }`,
-    })
+    throw new VlbError(
+      'VLB_DISK',
+      `${disk}: ${candidates.length} partitions could be the root: ${describe(candidates)}`,
+      {
+        hint: `say which in vlb.yaml: disk: { root: ${root.number} }`,
+      },
+    )
   }
   if (!rootFileSystems.includes(root.fs ?? '')) {
     throw new VlbError('VLB_DISK', `${disk}: the root ${describe([root])} is none of ${rootFileSystems.join(', ')}`, {
@@ -84,7 +95,10 @@ function matches(partition: Partition, wanted: string): boolean {
 
 function describe(partitions: readonly Partition[]): string {
   return partitions
-    .map((p) => `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${p.label ? `, LABEL=${printable(p.label)}` : ''})`)
+    .map(
+      (p) =>
+        `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${p.label ? `, LABEL=${printable(p.label)}` : ''})`,
+    )
     .join(', ')
 }
 
@@ -97,15 +111,23 @@ export function rootPartition(layout: DiskLayout): Partition {
 /** Throws unless the root partition can be grown to fill a disk of `size` bytes. */
 export function checkGrowth(layout: DiskLayout, size: number): void {
   if (size < layout.size) {
-    throw new VlbError('VLB_DISK_SHRINK', `disk.size of ${size} bytes is less than the base's ${layout.size} bytes: a disk can only grow`, {
-      hint: 'raise disk.size in vlb.yaml, or leave it out',
-    })
+    throw new VlbError(
+      'VLB_DISK_SHRINK',
+      `disk.size of ${size} bytes is less than the base's ${layout.size} bytes: a disk can only grow`,
+      {
+        hint: 'raise disk.size in vlb.yaml, or leave it out',
+      },
+    )
   }
   const root = rootPartition(layout)
   const behind = layout.partitions.find((p) => p.start > root.start)
   if (behind) {
-    throw new VlbError('VLB_DISK', `the root partition ${root.number} cannot grow: partition ${behind.number} lies behind it`, {
-      hint: 'leave disk.size out, or use a base whose root partition is the last on the disk',
-    })
+    throw new VlbError(
+      'VLB_DISK',
+      `the root partition ${root.number} cannot grow: partition ${behind.number} lies behind it`,
+      {
+        hint: 'leave disk.size out, or use a base whose root partition is the last on the disk',
+      },
+    )
   }
 }

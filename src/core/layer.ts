@@ -1,6 +1,6 @@
 // What a layer is: its name and order, what its folder holds, and whether its script can run at all.
 import { type Directives, parseDirectives } from './directives.ts'
-import { VlbError, printable } from './errors.ts'
+import { printable, VlbError } from './errors.ts'
 import type { TreeId } from './ids.ts'
 
 /** One entry of a git tree. Modes as git writes them: 100644, 100755, 120000 (symlink), 40000 (tree), 160000 (submodule). */
@@ -85,9 +85,13 @@ export function readScript(content: Buffer, path: string): { directives: Directi
     })
   }
   if (first.endsWith('\r')) {
-    throw new VlbError('VLB_SCRIPT_CRLF', `${path} has Windows line ends (CRLF): the kernel would look for "${printable(first.slice(2, -1).trim())}\\r"`, {
-      hint: `sed -i 's/\\r$//' ${path} && git add ${path}; and to keep it so: echo '${path} text eol=lf' >> .gitattributes`,
-    })
+    throw new VlbError(
+      'VLB_SCRIPT_CRLF',
+      `${path} has Windows line ends (CRLF): the kernel would look for "${printable(first.slice(2, -1).trim())}\\r"`,
+      {
+        hint: `sed -i 's/\\r$//' ${path} && git add ${path}; and to keep it so: echo '${path} text eol=lf' >> .gitattributes`,
+      },
+    )
   }
   const interpreter = first.slice(2).trim().split(/\s+/)[0]
   if (!interpreter?.startsWith('/')) {
@@ -104,7 +108,11 @@ export function isLfsPointer(content: Buffer): boolean {
 }
 
 export function lfsPointer(path: string): VlbError {
-  return new VlbError('VLB_LAYER_LFS', `${printable(path)} is a Git LFS pointer: git holds only a note about the file, not its bytes`, {
-    hint: 'fetch it by its digest in the script, or take it out of LFS: git lfs migrate export --include=PATH',
-  })
+  return new VlbError(
+    'VLB_LAYER_LFS',
+    `${printable(path)} is a Git LFS pointer: git holds only a note about the file, not its bytes`,
+    {
+      hint: 'fetch it by its digest in the script, or take it out of LFS: git lfs migrate export --include=PATH',
+    },
+  )
 }

@@ -48,7 +48,9 @@ export function checkLayers(layers: readonly Layer[], config: Config, file: stri
     })
   }
   if (first.kind === 'build-base' && config.base) {
-    throw new VlbError('VLB_CONFIG', `${file} names a base, and ${first.name} makes one`, { hint: 'keep one of the two' })
+    throw new VlbError('VLB_CONFIG', `${file} names a base, and ${first.name} makes one`, {
+      hint: 'keep one of the two',
+    })
   }
   if (first.kind !== 'build-base' && !config.base) {
     throw new VlbError('VLB_NO_BASE', `no base: ${file} has no "base:", and ${first.name} holds no build-base script`, {
@@ -67,13 +69,20 @@ export function upTo(layers: readonly Layer[], last: string | undefined): Layer[
 /** A layer by name or number. */
 export function findLayer(layers: readonly Layer[], wanted: string): Layer {
   const folder = wanted.replace(/\/+$/, '')
-  const found = layers.filter((layer) => layer.name === folder || (/^\d+$/.test(folder) && BigInt(layer.name.split('_')[0] ?? '') === BigInt(folder)))
+  const found = layers.filter(
+    (layer) =>
+      layer.name === folder || (/^\d+$/.test(folder) && BigInt(layer.name.split('_')[0] ?? '') === BigInt(folder)),
+  )
   const [layer, second] = found
   if (!layer) {
-    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer "${wanted}"`, { hint: `layers: ${layers.map((l) => l.name).join(', ')}` })
+    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer "${wanted}"`, {
+      hint: `layers: ${layers.map((l) => l.name).join(', ')}`,
+    })
   }
   if (second) {
-    throw new VlbError('VLB_LAYER_UNKNOWN', `"${wanted}" could be ${found.map((l) => l.name).join(' or ')}`, { hint: 'give the whole name' })
+    throw new VlbError('VLB_LAYER_UNKNOWN', `"${wanted}" could be ${found.map((l) => l.name).join(' or ')}`, {
+      hint: 'give the whole name',
+    })
   }
   return layer
 }
@@ -84,7 +93,10 @@ export function checkEnvironment(layers: readonly Layer[], given: Record<string,
   const stray = Object.keys(given).find((name) => !declared.has(name))
   if (stray === undefined) return
   throw new VlbError('VLB_ENV', `no layer declares the value ${stray}`, {
-    hint: declared.size > 0 ? `declared: ${[...declared].sort().join(', ')}` : `declare it in a layer's script: # vlb: env ${stray}`,
+    hint:
+      declared.size > 0
+        ? `declared: ${[...declared].sort().join(', ')}`
+        : `declare it in a layer's script: # vlb: env ${stray}`,
   })
 }
 
@@ -94,7 +106,9 @@ export function environmentOf(layer: Layer, config: Config, given: Record<string
   for (const [name, fallback] of Object.entries(layer.directives.env)) {
     const value = given[name] ?? config.env[name] ?? fallback
     if (value === undefined) {
-      throw new VlbError('VLB_ENV', `${layer.name} needs a value for ${name}`, { hint: `git vlb build --env ${name}=…, or env: { ${name}: … } in vlb.yaml` })
+      throw new VlbError('VLB_ENV', `${layer.name} needs a value for ${name}`, {
+        hint: `git vlb build --env ${name}=…, or env: { ${name}: … } in vlb.yaml`,
+      })
     }
     values[name] = value
   }
@@ -107,7 +121,11 @@ export async function planSteps(source: Source, layers: readonly Layer[], contex
   const steps: Step[] = []
   const add = async (name: string, layer: Layer | undefined, more: Partial<KeyInputs> & Pick<KeyInputs, 'kind'>) => {
     const parent = steps.at(-1)
-    const on = parent ? { parent: (await context.contentOf(parent.key)) ?? firstContentId(parent.key) } : context.base ? { base: context.base } : {}
+    const on = parent
+      ? { parent: (await context.contentOf(parent.key)) ?? firstContentId(parent.key) }
+      : context.base
+        ? { base: context.base }
+        : {}
     const root = config.disk.root === undefined ? {} : { root: config.disk.root }
     const inputs: KeyInputs = { arch: context.arch, engine: engineVersion, ...on, ...root, ...more }
     steps.push({ name, layer, inputs, key: keyOf(inputs) })
@@ -117,11 +135,14 @@ export async function planSteps(source: Source, layers: readonly Layer[], contex
   const rest = baseLayer ? layers.slice(1) : layers
   const addLayer = async (layer: Layer) => {
     const env = environmentOf(layer, config, context.env)
-    await add(layer.name, layer, { kind: layer.kind, tree: layer.tree, ...(Object.keys(env).length > 0 ? { env } : {}) })
+    await add(layer.name, layer, {
+      kind: layer.kind,
+      tree: layer.tree,
+      ...(Object.keys(env).length > 0 ? { env } : {}),
+    })
   }
   if (baseLayer) await addLayer(baseLayer)
   if (config.disk.size !== undefined) await add(diskStep, undefined, { kind: 'disk', size: config.disk.size })
   for (const layer of rest) await addLayer(layer)
   return steps
 }
-

@@ -42,7 +42,11 @@ export function formatSeconds(seconds: number): string {
 
 /** How long ago, in one unit: `3 h`, `12 d`. */
 export function formatAge(seconds: number): string {
-  for (const [unit, length] of [['d', 86_400], ['h', 3600], ['min', 60]] as const) {
+  for (const [unit, length] of [
+    ['d', 86_400],
+    ['h', 3600],
+    ['min', 60],
+  ] as const) {
     if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`
   }
   return `${Math.max(0, Math.floor(seconds))} s`

@@ -1,6 +1,7 @@
 // One `git cat-file --batch` process, asked for objects one after the other (git-cat-file(1), "Batch output").
-import { type Child, spawn } from '../host/run.ts'
+
 import type { Environment } from '../host/env.ts'
+import { type Child, spawn } from '../host/run.ts'
 
 export class CatFile {
   readonly #child: Child
@@ -42,8 +43,8 @@ export class CatFile {
   }
 
   async #line(): Promise<string> {
-    let end: number
-    while ((end = this.#rest.indexOf(0x0a)) < 0) await this.#more()
+    while (!this.#rest.includes(0x0a)) await this.#more()
+    const end = this.#rest.indexOf(0x0a)
     const line = this.#rest.toString('utf8', 0, end)
     this.#rest = this.#rest.subarray(end + 1)
     return line

@@ -50,9 +50,13 @@ function safeName(name: string, parent: string): string {
 }
 
 export function submodule(path: string): VlbError {
-  return new VlbError('VLB_LAYER_SUBMODULE', `${printable(path)} is a submodule: the layer's tree holds only its commit id, not its files`, {
-    hint: 'move the submodule out of the layer, or add its files to the layer itself',
-  })
+  return new VlbError(
+    'VLB_LAYER_SUBMODULE',
+    `${printable(path)} is a submodule: the layer's tree holds only its commit id, not its files`,
+    {
+      hint: 'move the submodule out of the layer, or add its files to the layer itself',
+    },
+  )
 }
 
 async function writeBlob(git: CatFile, oid: string, path: string, mode: number, shown: string): Promise<void> {
@@ -65,7 +69,10 @@ async function writeBlob(git: CatFile, oid: string, path: string, mode: number, 
       length += piece.length
       await file.writeFile(piece)
     })
-    if (type !== 'blob') throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, { hint: 'check the repository: git fsck' })
+    if (type !== 'blob')
+      throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, {
+        hint: 'check the repository: git fsck',
+      })
     if (first && length <= 1024 && isLfsPointer(first)) throw lfsPointer(shown)
     // open(2) applies the umask; this does not.
     await file.chmod(mode)

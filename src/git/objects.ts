@@ -1,10 +1,11 @@
 // Reads git objects: in-process with isomorphic-git where it can, else through one `git cat-file --batch`.
-import { readFile, readdir, stat } from 'node:fs/promises'
+
 import fs from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { VlbError } from '../core/errors.ts'
-import { treeId, type TreeId } from '../core/ids.ts'
+import { type TreeId, treeId } from '../core/ids.ts'
 import type { TreeEntry } from '../core/layer.ts'
 import type { Environment } from '../host/env.ts'
 import { CatFile } from './cat-file.ts'
@@ -60,6 +61,8 @@ function cached(objects: Objects): Objects {
   }
 }
 
+type Isomorphic = typeof import('isomorphic-git')['default']
+
 class IsomorphicObjects implements Objects {
   readonly #repo: Repository
   readonly #fallback: GitObjects
@@ -72,7 +75,12 @@ class IsomorphicObjects implements Objects {
 
   async tree(id: TreeId): Promise<TreeEntry[]> {
     return await this.#read(
-      async (git, where) => (await git.readTree({ ...where, oid: id })).tree.map(({ path, mode, oid }) => ({ name: path, mode: mode.replace(/^0/, ''), oid })),
+      async (git, where) =>
+        (await git.readTree({ ...where, oid: id })).tree.map(({ path, mode, oid }) => ({
+          name: path,
+          mode: mode.replace(/^0/, ''),
+          oid,
+        })),
       () => this.#fallback.tree(id),
     )
   }
@@ -84,13 +92,18 @@ class IsomorphicObjects implements Objects {
     )
   }
 
-  async #read<T>(read: (git: typeof import('isomorphic-git'), where: { fs: typeof fs; gitdir: string; cache: object }) => Promise<T>, otherwise: () => Promise<T>): Promise<T> {
-    const git = await import('isomorphic-git')
+  async #read<T>(
+    read: (git: Isomorphic, where: { fs: typeof fs; gitdir: string; cache: object }) => Promise<T>,
+    otherwise: () => Promise<T>,
+  ): Promise<T> {
+    // CommonJS: everything hangs on the default export once it is bundled.
+    const { default: git } = await import('isomorphic-git')
     try {
       return await read(git, { fs, gitdir: this.#repo.commonDir, cache: this.#cache })
     } catch (error) {
       // A form it does not know (say, a multi-pack index after a repack under our feet): git has the last word.
-      if (error instanceof git.Errors.NotFoundError || error instanceof git.Errors.InternalError) return await otherwise()
+      if (error instanceof git.Errors.NotFoundError || error instanceof git.Errors.InternalError)
+        return await otherwise()
       throw error
     }
   }
@@ -123,9 +136,13 @@ class GitObjects implements Objects {
     const pieces: Buffer[] = []
     const found = await this.#git.read(oid, async (piece) => void pieces.push(Buffer.from(piece)))
     if (found !== type) {
-      throw new VlbError('VLB_GIT', `git object ${oid} is ${found === undefined ? 'missing' : `a ${found}, not a ${type}`}`, {
-        hint: 'check the repository: git fsck; a shallow or partial clone may have to fetch first',
-      })
+      throw new VlbError(
+        'VLB_GIT',
+        `git object ${oid} is ${found === undefined ? 'missing' : `a ${found}, not a ${type}`}`,
+        {
+          hint: 'check the repository: git fsck; a shallow or partial clone may have to fetch first',
+        },
+      )
     }
     return Buffer.concat(pieces)
   }
@@ -141,7 +158,8 @@ export function parseTree(raw: Buffer, idBytes: number): TreeEntry[] {
   for (let at = 0; at < raw.length; ) {
     const space = raw.indexOf(0x20, at)
     const zero = raw.indexOf(0, space)
-    if (space < 0 || zero < 0) throw new VlbError('VLB_GIT', 'a git tree object is damaged', { hint: 'check the repository: git fsck' })
+    if (space < 0 || zero < 0)
+      throw new VlbError('VLB_GIT', 'a git tree object is damaged', { hint: 'check the repository: git fsck' })
     const oid = raw.subarray(zero + 1, zero + 1 + idBytes).toString('hex')
     entries.push({ mode: raw.toString('latin1', at, space), name: raw.toString('utf8', space + 1, zero), oid })
     at = zero + 1 + idBytes

@@ -1,10 +1,11 @@
-// A git repository seen from a project's folder: where its parts are, its settings, its revisions. Owner of simple-git.
+// A git repository seen from a project's folder: where its parts are, its settings, its revisions. git itself answers
+// questions; simple-git, which this file owns, is for what changes a repository.
 import { realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { GitError, type SimpleGit, simpleGit } from 'simple-git'
 import { printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { childEnvironment, type Environment } from '../host/env.ts'
+import { run, ToolError } from '../host/run.ts'
 
 export interface Repository {
   /** Where commands run: a folder in the working tree, or the bare repository itself. */
@@ -20,14 +21,22 @@ export interface Repository {
   prefix: string
 }
 
-function git(cwd: string, env: Environment = {}): SimpleGit {
-  return simpleGit({ baseDir: cwd, trimmed: true }).env(childEnvironment(env))
+/** What git complains of, in its own words, without the noise around them. */
+export function said(error: ToolError): string {
+  const lines = error.stderr.trim().split('\n')
+  const line = lines.find((text) => /^(fatal|error):/.test(text)) ?? lines[0] ?? ''
+  return printable(line.replace(/^(fatal|error): /, ''))
 }
 
-/** git's own words, without the noise around them. */
-function said(error: unknown): string {
-  const lines = (error instanceof Error ? error.message : String(error)).trim().split('\n')
-  return printable((lines.find((line) => /^(fatal|error):/.test(line)) ?? lines[0] ?? '').replace(/^(fatal|error): /, ''))
+/** Runs a git command that only reads, and returns what it printed. */
+export async function gitRead(cwd: string, args: readonly string[], env: Environment = {}): Promise<string> {
+  return (await run('git', args, { cwd, env })).stdout
+}
+
+/** The same, for a command that may have no answer: undefined when git ends with status 1. */
+async function gitAsk(cwd: string, args: readonly string[]): Promise<string | undefined> {
+  const { stdout, exitCode } = await run('git', args, { cwd, ok: [0, 1] })
+  return exitCode === 0 ? stdout.replace(/\n$/, '') : undefined
 }
 
 /** Finds the repository that `cwd` lies in. */
@@ -35,20 +44,18 @@ export async function openRepository(cwd: string): Promise<Repository> {
   const here = await realpath(cwd)
   let answer: string
   try {
-    answer = await git(here).raw('rev-parse', '--is-bare-repository', '--is-inside-work-tree', '--absolute-git-dir', '--git-common-dir', '--show-object-format', '--show-prefix')
+    const wanted = [
+      '--is-inside-work-tree',
+      '--absolute-git-dir',
+      '--git-common-dir',
+      '--show-object-format',
+      '--show-prefix',
+    ]
+    answer = await gitRead(here, ['rev-parse', ...wanted])
   } catch (error) {
-    if (!(error instanceof GitError)) throw error
-    if (/dubious ownership/.test(error.message)) {
-      throw new VlbError('VLB_GIT', `git refuses to work here: ${said(error)}`, {
-        hint: `git config --global --add safe.directory ${here}`,
-      })
-    }
-    if (!/not a git repository/.test(error.message)) throw new VlbError('VLB_GIT', `git cannot read the repository here: ${said(error)}`)
-    throw new VlbError('VLB_NOT_A_REPOSITORY', `not in a git repository: ${here}`, {
-      hint: 'start one with "git vlb init", or go into a project',
-    })
+    throw error instanceof ToolError ? notReadable(error, here) : error
   }
-  const [, inside, gitDir = '', commonDir = '', objectFormat = 'sha1', prefix = ''] = answer.split('\n')
+  const [inside, gitDir = '', commonDir = '', objectFormat = 'sha1', prefix = ''] = answer.split('\n')
   const worktree = inside === 'true' ? here.slice(0, here.length - prefix.length + (prefix ? 1 : 0)) : undefined
   return {
     cwd: here,
@@ -60,19 +67,32 @@ export async function openRepository(cwd: string): Promise<Repository> {
   }
 }
 
+function notReadable(error: ToolError, here: string): VlbError {
+  if (/dubious ownership/.test(error.stderr)) {
+    return new VlbError('VLB_GIT', `git refuses to work here: ${said(error)}`, {
+      hint: `git config --global --add safe.directory ${here}`,
+    })
+  }
+  if (!/not a git repository/.test(error.stderr)) {
+    return new VlbError('VLB_GIT', `git cannot read the repository here: ${said(error)}`, {
+      hint: 'see what git says: git status',
+    })
+  }
+  return new VlbError('VLB_NOT_A_REPOSITORY', `not in a git repository: ${here}`, {
+    hint: 'start a project with "git vlb init DIR", or go into one',
+  })
+}
+
 /** Settings below `vlb.`, names in lower case without that part; the last value of each wins, as git reads them. */
 export async function readSettings(repo: Repository): Promise<Map<string, string>> {
-  let answer = ''
-  try {
-    answer = await git(repo.cwd).raw('config', '--null', '--get-regexp', '^vlb\\.')
-  } catch (error) {
-    // Status 1: no such setting (git-config(1)).
-    if (!(error instanceof GitError) || error.message.trim() !== '') throw new VlbError('VLB_GIT', `git config: ${said(error)}`)
-  }
-  const entries = answer.split('\0').filter(Boolean).map((entry): [string, string] => {
-    const end = entry.indexOf('\n')
-    return end < 0 ? [entry.trim().slice(4), 'true'] : [entry.slice(0, end).trim().slice(4), entry.slice(end + 1)]
-  })
+  const answer = (await gitAsk(repo.cwd, ['config', '--null', '--get-regexp', '^vlb\\.'])) ?? ''
+  const entries = answer
+    .split('\0')
+    .filter(Boolean)
+    .map((entry): [string, string] => {
+      const end = entry.indexOf('\n')
+      return end < 0 ? [entry.slice(4), 'true'] : [entry.slice(4, end), entry.slice(end + 1)]
+    })
   return new Map(entries)
 }
 
@@ -85,44 +105,48 @@ export interface Revision {
 
 /** Resolves a revision to a commit and its root tree. */
 export async function resolveRevision(repo: Repository, name: string): Promise<Revision> {
+  const commit = await verify(repo, `${name}^{commit}`)
+  const tree = commit && (await verify(repo, `${commit}^{tree}`))
+  if (commit && tree) return { name, commit, tree: treeId(tree) }
+  const empty = (await headCommit(repo)) === undefined
+  throw new VlbError('VLB_REV', `no such revision: "${printable(name)}"`, {
+    hint: empty
+      ? 'this repository has no commits yet: git add . && git commit, or build the working tree'
+      : 'see: git branch --all, git tag, git log --oneline',
+  })
+}
+
+/** The object id that a revision expression names; undefined if it names none. */
+async function verify(repo: Repository, expression: string): Promise<string | undefined> {
   try {
-    const answer = await git(repo.cwd).raw('rev-parse', '--verify', '--quiet', '--end-of-options', `${name}^{commit}`, )
-    const commit = answer.trim().split('\n').at(-1) ?? ''
-    const tree = await git(repo.cwd).raw('rev-parse', '--verify', '--quiet', '--end-of-options', `${commit}^{tree}`)
-    return { name, commit, tree: treeId(tree.trim().split('\n').at(-1) ?? '') }
+    // --end-of-options: a revision that starts with "-" is no option. git repeats that word in its answer.
+    const answer = await gitAsk(repo.cwd, ['rev-parse', '--verify', '--quiet', '--end-of-options', expression])
+    return answer?.split('\n').at(-1)
   } catch (error) {
-    if (!(error instanceof GitError)) throw error
-    const empty = (await headCommit(repo)) === undefined
-    throw new VlbError('VLB_REV', `no such revision: "${printable(name)}"`, {
-      hint: empty ? 'this repository has no commits yet: git add . && git commit, or build the working tree' : 'see: git branch --all, git tag, git log --oneline',
-    })
+    // An ambiguous or malformed expression ends with 128.
+    if (error instanceof ToolError && error.exitCode === 128) return undefined
+    throw error
   }
 }
 
 /** The commit that HEAD names; undefined in a repository without commits. */
 export async function headCommit(repo: Repository): Promise<string | undefined> {
-  const answer = await git(repo.cwd).raw('rev-parse', '--verify', '--quiet', 'HEAD^{commit}').catch(() => '')
-  return answer.trim() || undefined
+  return await verify(repo, 'HEAD^{commit}')
 }
 
-/** What git would call the commit: a branch or tag name, or the short id. */
+/** What people call HEAD: a branch name, or the short commit id when it is detached. */
 export async function describeHead(repo: Repository): Promise<string> {
-  const branch = await git(repo.cwd).raw('symbolic-ref', '--quiet', '--short', 'HEAD').catch(() => '')
-  return branch.trim() || (await headCommit(repo))?.slice(0, 12) || 'HEAD'
-}
-
-/** Makes an empty repository. */
-export async function createRepository(folder: string): Promise<void> {
-  await git(folder).init()
+  const branch = await gitAsk(repo.cwd, ['symbolic-ref', '--quiet', '--short', 'HEAD'])
+  return branch ?? (await headCommit(repo))?.slice(0, 12) ?? 'HEAD'
 }
 
 /** The path of a file in this worktree's git folder, as `git rev-parse --git-path` gives it. */
 export async function gitPath(repo: Repository, name: string): Promise<string> {
-  return resolve(repo.cwd, (await git(repo.cwd).raw('rev-parse', '--git-path', name)).trim())
+  return resolve(repo.cwd, (await gitRead(repo.cwd, ['rev-parse', '--git-path', name])).replace(/\n$/, ''))
 }
 
-/** Runs a read-only git command in the project's folder and returns what it printed. */
-export async function gitRead(cwd: string, args: string[], env: Environment = {}): Promise<string> {
-  return await git(cwd, env).raw(...args)
+/** Makes an empty repository. */
+export async function createRepository(folder: string): Promise<void> {
+  const { simpleGit } = await import('simple-git')
+  await simpleGit(folder).env(childEnvironment()).init()
 }
-

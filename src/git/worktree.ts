@@ -3,10 +3,11 @@
 import { copyFile, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
-import { isLayerName } from '../core/layer.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
+import { isLayerName } from '../core/layer.ts'
 import type { Environment } from '../host/env.ts'
-import { gitPath, gitRead, type Repository } from './repo.ts'
+import { ToolError } from '../host/run.ts'
+import { gitPath, gitRead, type Repository, said } from './repo.ts'
 
 export interface WorkingTree {
   /** Commit that HEAD names; undefined before the first commit. */
@@ -30,16 +31,24 @@ export async function layerFolders(project: string): Promise<string[]> {
 }
 
 export function symlinkedLayer(name: string): VlbError {
-  return new VlbError('VLB_LAYER_SYMLINK', `layer ${name} is a symlink, and git holds only the link, not what it points to`, {
-    hint: 'copy the folder, or move what is shared into a folder of its own and read it from both layers',
-  })
+  return new VlbError(
+    'VLB_LAYER_SYMLINK',
+    `layer ${name} is a symlink, and git holds only the link, not what it points to`,
+    {
+      hint: 'copy the folder, or move what is shared into a folder of its own and read it from both layers',
+    },
+  )
 }
 
 /**
  * Reads the working tree of the project at `project`. `scratch` gives a folder for new objects, asked for only when a
  * layer is dirty; it must live as long as the objects are read.
  */
-export async function readWorkingTree(repo: Repository, project: string, scratch: () => Promise<string>): Promise<WorkingTree> {
+export async function readWorkingTree(
+  repo: Repository,
+  project: string,
+  scratch: () => Promise<string>,
+): Promise<WorkingTree> {
   const layers = await layerFolders(project)
   const { commit, dirty } = await readStatus(project, layers)
   if (dirty.size === 0 && commit) {
@@ -54,11 +63,27 @@ export async function readWorkingTree(repo: Repository, project: string, scratch
 }
 
 /** `git status`, porcelain format 2 (git-status(1)), limited to the layer folders; it writes nothing, not even the index. */
-async function readStatus(project: string, layers: string[]): Promise<{ commit: string | undefined; dirty: Set<string> }> {
+async function readStatus(
+  project: string,
+  layers: string[],
+): Promise<{ commit: string | undefined; dirty: Set<string> }> {
   const dirty = new Set<string>()
-  const args = ['--literal-pathspecs', '-c', 'core.fsmonitor=false', 'status', '--porcelain=v2', '--branch', '-z', '--untracked-files=all', '--no-renames', '--']
+  const args = [
+    '--literal-pathspecs',
+    '-c',
+    'core.fsmonitor=false',
+    'status',
+    '--porcelain=v2',
+    '--branch',
+    '-z',
+    '--untracked-files=all',
+    '--no-renames',
+    '--',
+  ]
   // Without a pathspec git would look at everything; '.git' never matches.
-  const answer = await gitRead(project, [...args, ...(layers.length > 0 ? layers : ['.git'])], { GIT_OPTIONAL_LOCKS: '0' })
+  const answer = await gitRead(project, [...args, ...(layers.length > 0 ? layers : ['.git'])], {
+    GIT_OPTIONAL_LOCKS: '0',
+  })
   const prefix = (await gitRead(project, ['rev-parse', '--show-prefix'])).trim()
   let commit: string | undefined
   for (const line of answer.split('\0')) {
@@ -67,7 +92,9 @@ async function readStatus(project: string, layers: string[]): Promise<{ commit: 
     if (path === undefined) continue
     const layer = path.slice(prefix.length).split('/')[0] ?? ''
     if (line.startsWith('u ')) {
-      throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, { hint: 'resolve it and git add it, or abort the merge' })
+      throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, {
+        hint: 'resolve it and git add it, or abort the merge',
+      })
     }
     dirty.add(layer)
   }
@@ -106,11 +133,23 @@ function quoteAlternate(path: string): string {
 }
 
 async function addFolders(project: string, layers: readonly string[], env: Environment): Promise<void> {
-  const settings = ['core.fsmonitor=false', 'core.splitIndex=false', 'core.looseCompression=0', 'core.safecrlf=false', 'advice.addEmbeddedRepo=false']
+  const settings = [
+    'core.fsmonitor=false',
+    'core.splitIndex=false',
+    'core.looseCompression=0',
+    'core.safecrlf=false',
+    'advice.addEmbeddedRepo=false',
+  ]
   try {
-    await gitRead(project, ['--literal-pathspecs', ...settings.flatMap((s) => ['-c', s]), 'add', '--all', '--', ...layers], env)
+    await gitRead(
+      project,
+      ['--literal-pathspecs', ...settings.flatMap((s) => ['-c', s]), 'add', '--all', '--', ...layers],
+      env,
+    )
   } catch (error) {
-    const reason = printable((error as Error).message.trim().split('\n').at(-1) ?? '')
-    throw new VlbError('VLB_GIT', `git cannot read the layer folders: ${reason}`, { hint: 'see what git says to: git add --dry-run --all .' })
+    if (!(error instanceof ToolError)) throw error
+    throw new VlbError('VLB_GIT', `git cannot read the layer folders: ${said(error)}`, {
+      hint: 'see what git says to: git add --dry-run --all .',
+    })
   }
 }

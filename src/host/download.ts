@@ -2,9 +2,9 @@
 // checks the digest of the whole; a server that changed the file in between is found by that.
 import { createWriteStream } from 'node:fs'
 import { rename, stat } from 'node:fs/promises'
-import { setTimeout as delay } from 'node:timers/promises'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { printable, VlbError } from '../core/errors.ts'
 
 export interface DownloadOptions {
@@ -54,12 +54,18 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
   if (!response.ok) {
     await response.body?.cancel()
     if (response.status >= 500 || response.status === 429) throw new Error(`the server answers ${response.status}`)
-    throw new VlbError('VLB_BASE_DOWNLOAD', `${withoutSecrets(url)}: the server answers ${response.status} ${printable(response.statusText)}`, {
-      hint: 'correct base.url in vlb.yaml; old releases are often moved away',
-    })
+    throw new VlbError(
+      'VLB_BASE_DOWNLOAD',
+      `${withoutSecrets(url)}: the server answers ${response.status} ${printable(response.statusText)}`,
+      {
+        hint: 'correct base.url in vlb.yaml; old releases are often moved away',
+      },
+    )
   }
   const resumed = response.status === 206
-  const total = resumed ? wholeSize(response.headers.get('content-range')) : Number(response.headers.get('content-length')) || undefined
+  const total = resumed
+    ? wholeSize(response.headers.get('content-range'))
+    : Number(response.headers.get('content-length')) || undefined
   let done = resumed ? have : 0
   const count = new Transform({
     transform(chunk: Buffer, _encoding, next) {
@@ -68,7 +74,9 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
       next(null, chunk)
     },
   })
-  const body = response.body ? Readable.fromWeb(response.body as import('node:stream/web').ReadableStream) : Readable.from([])
+  const body = response.body
+    ? Readable.fromWeb(response.body as import('node:stream/web').ReadableStream)
+    : Readable.from([])
   await pipeline(body, count, createWriteStream(part, { flags: resumed ? 'a' : 'w' }), { signal: options.signal })
   if (total !== undefined && done !== total) throw new Error(`the connection ended after ${done} of ${total} bytes`)
 }

@@ -2,12 +2,30 @@
 // variables stay out above all: hooks run with GIT_DIR and GIT_INDEX_FILE set, which would turn our git commands
 // onto the wrong index.
 
-const proxyNames = ['http_proxy', 'https_proxy', 'ftp_proxy', 'no_proxy', 'all_proxy'].flatMap((n) => [n, n.toUpperCase()])
+const proxyNames = ['http_proxy', 'https_proxy', 'ftp_proxy', 'no_proxy', 'all_proxy'].flatMap((n) => [
+  n,
+  n.toUpperCase(),
+])
 const passed = [
-  'PATH', 'HOME', 'USER', 'LOGNAME', 'TERM', 'TMPDIR', 'TZ', 'SSH_AUTH_SOCK', 'GNUPGHOME',
-  'XDG_CONFIG_HOME', 'XDG_CACHE_HOME', 'XDG_RUNTIME_DIR', 'DISPLAY', 'WAYLAND_DISPLAY',
+  'PATH',
+  'HOME',
+  'USER',
+  'LOGNAME',
+  'TERM',
+  'TMPDIR',
+  'TZ',
+  'SSH_AUTH_SOCK',
+  'GNUPGHOME',
+  'XDG_CONFIG_HOME',
+  'XDG_CACHE_HOME',
+  'XDG_RUNTIME_DIR',
+  'DISPLAY',
+  'WAYLAND_DISPLAY',
   // Where git's configuration lies, which is no business of ours to change.
-  'GIT_CONFIG_NOSYSTEM', 'GIT_CONFIG_GLOBAL', 'GIT_CONFIG_SYSTEM', 'GIT_CEILING_DIRECTORIES',
+  'GIT_CONFIG_NOSYSTEM',
+  'GIT_CONFIG_GLOBAL',
+  'GIT_CONFIG_SYSTEM',
+  'GIT_CEILING_DIRECTORIES',
 ]
 
 export type Environment = Record<string, string>

@@ -44,7 +44,11 @@ export interface HashOptions {
 }
 
 /** Digest of a file's bytes in hex, read in pieces. */
-export async function hashFile(path: string, algorithm: 'sha256' | 'sha512', options: HashOptions = {}): Promise<string> {
+export async function hashFile(
+  path: string,
+  algorithm: 'sha256' | 'sha512',
+  options: HashOptions = {},
+): Promise<string> {
   const hash = createHash(algorithm)
   const handle = await open(path, 'r')
   try {

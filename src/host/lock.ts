@@ -42,7 +42,18 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
   // The child writes our process id into the file, says so, and holds the lock until its input ends: when we close it
   // or die. The lock sits on a descriptor that no other child of ours inherits.
   const script = 'printf %s "$1" >"$2" && echo held && exec cat >/dev/null'
-  const child = spawn('flock', ['--exclusive', ...options, '--', file, 'sh', '-c', script, 'sh', String(process.pid), file])
+  const child = spawn('flock', [
+    '--exclusive',
+    ...options,
+    '--',
+    file,
+    'sh',
+    '-c',
+    script,
+    'sh',
+    String(process.pid),
+    file,
+  ])
   const stop = () => child.kill('SIGKILL')
   signal.addEventListener('abort', stop, { once: true })
   const held = await Promise.race([

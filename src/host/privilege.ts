@@ -20,6 +20,10 @@ export async function whyNotRoot(): Promise<VlbError | undefined> {
     return new VlbError('VLB_HOST_PRIVILEGE', 'building needs root for mounts, and sudo asks for a password', { hint })
   } catch (error) {
     if (!(error instanceof VlbError)) throw error
-    return new VlbError('VLB_HOST_PRIVILEGE', 'building needs root for mounts; this is not root, and there is no sudo', { hint })
+    return new VlbError(
+      'VLB_HOST_PRIVILEGE',
+      'building needs root for mounts; this is not root, and there is no sudo',
+      { hint },
+    )
   }
 }

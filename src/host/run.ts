@@ -29,7 +29,11 @@ export class ToolError extends Error {
   readonly exitCode: number | undefined
   readonly stderr: string
 
-  constructor(tool: string, args: readonly string[], result: { exitCode?: number | undefined; signal?: string | undefined; stderr: string }) {
+  constructor(
+    tool: string,
+    args: readonly string[],
+    result: { exitCode?: number | undefined; signal?: string | undefined; stderr: string },
+  ) {
     const how = result.signal ? `was killed by ${result.signal}` : `failed with status ${result.exitCode}`
     const said = result.stderr.trim().split('\n').slice(-5).join('\n  ')
     super(`${tool} ${args[0] ?? ''} ${how}${said ? `:\n  ${said}` : ''}`)
@@ -55,7 +59,9 @@ export function tethered(tool: string, args: readonly string[]): Command {
 
 function trace(tool: string, args: readonly string[]): void {
   if (process.env['VLB_TRACE']) {
-    const quoted = [tool, ...args].map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    const quoted = [tool, ...args].map((word) =>
+      /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`,
+    )
     process.stderr.write(`+ ${quoted.join(' ')}\n`)
   }
 }

@@ -62,6 +62,7 @@ async function startTime(pid: number): Promise<string> {
 export async function sweepScratch(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const [pid, start] = name.split('-')
-    if (start && (await startTime(Number(pid))) !== start) await rm(join(folder, name), { recursive: true, force: true })
+    if (start && (await startTime(Number(pid))) !== start)
+      await rm(join(folder, name), { recursive: true, force: true })
   }
 }

@@ -14,7 +14,13 @@ export interface Tool {
   version?: { args: string[]; atLeast: string }
 }
 
-const utilLinux: Packages = { apt: 'util-linux', dnf: 'util-linux', pacman: 'util-linux', zypper: 'util-linux', apk: 'util-linux' }
+const utilLinux: Packages = {
+  apt: 'util-linux',
+  dnf: 'util-linux',
+  pacman: 'util-linux',
+  zypper: 'util-linux',
+  apk: 'util-linux',
+}
 const mountTools: Packages = { ...utilLinux, apt: 'mount' }
 const sfdisk: Packages = { ...utilLinux, apt: 'fdisk', apk: 'sfdisk' }
 
@@ -29,13 +35,24 @@ export const tools: readonly Tool[] = [
     version: { args: ['--version'], atLeast: '2.31' },
   }),
   tool('bash', { apt: 'bash', dnf: 'bash', pacman: 'bash', zypper: 'bash', apk: 'bash' }, 'the sandbox', needed),
-  tool('qemu-img', { apt: 'qemu-utils', dnf: 'qemu-img', pacman: 'qemu-img', zypper: 'qemu-img', apk: 'qemu-img' }, 'snapshots and images', {
-    ...needed,
-    version: { args: ['--version'], atLeast: '6.0' },
-  }),
+  tool(
+    'qemu-img',
+    { apt: 'qemu-utils', dnf: 'qemu-img', pacman: 'qemu-img', zypper: 'qemu-img', apk: 'qemu-img' },
+    'snapshots and images',
+    {
+      ...needed,
+      version: { args: ['--version'], atLeast: '6.0' },
+    },
+  ),
   tool(
     'qemu-storage-daemon',
-    { apt: 'qemu-system-common', dnf: 'qemu-img', pacman: 'qemu-block-gluster qemu-tools', zypper: 'qemu-tools', apk: 'qemu-storage-daemon' },
+    {
+      apt: 'qemu-system-common',
+      dnf: 'qemu-img',
+      pacman: 'qemu-block-gluster qemu-tools',
+      zypper: 'qemu-tools',
+      apk: 'qemu-storage-daemon',
+    },
     'attaching a snapshot without nbd',
     { ...needed, version: { args: ['--version'], atLeast: '6.0' } },
   ),
@@ -48,20 +65,46 @@ export const tools: readonly Tool[] = [
   tool('pivot_root', utilLinux, 'the sandbox', needed),
   tool('blkid', utilLinux, 'finding file systems', needed),
   tool('sfdisk', sfdisk, 'reading and growing partition tables', needed),
-  tool('resize2fs', { apt: 'e2fsprogs', dnf: 'e2fsprogs', pacman: 'e2fsprogs', zypper: 'e2fsprogs', apk: 'e2fsprogs-extra' }, 'growing ext4'),
-  tool('xfs_growfs', { apt: 'xfsprogs', dnf: 'xfsprogs', pacman: 'xfsprogs', zypper: 'xfsprogs', apk: 'xfsprogs-extra' }, 'growing xfs'),
-  tool('btrfs', { apt: 'btrfs-progs', dnf: 'btrfs-progs', pacman: 'btrfs-progs', zypper: 'btrfsprogs', apk: 'btrfs-progs' }, 'growing btrfs'),
+  tool(
+    'resize2fs',
+    { apt: 'e2fsprogs', dnf: 'e2fsprogs', pacman: 'e2fsprogs', zypper: 'e2fsprogs', apk: 'e2fsprogs-extra' },
+    'growing ext4',
+  ),
+  tool(
+    'xfs_growfs',
+    { apt: 'xfsprogs', dnf: 'xfsprogs', pacman: 'xfsprogs', zypper: 'xfsprogs', apk: 'xfsprogs-extra' },
+    'growing xfs',
+  ),
+  tool(
+    'btrfs',
+    { apt: 'btrfs-progs', dnf: 'btrfs-progs', pacman: 'btrfs-progs', zypper: 'btrfsprogs', apk: 'btrfs-progs' },
+    'growing btrfs',
+  ),
   tool('xz', { apt: 'xz-utils', dnf: 'xz', pacman: 'xz', zypper: 'xz', apk: 'xz' }, 'bases that come as .xz'),
   tool('zstd', { apt: 'zstd', dnf: 'zstd', pacman: 'zstd', zypper: 'zstd', apk: 'zstd' }, 'bases that come as .zst'),
   tool(
     'qemu-system-x86_64',
-    { apt: 'qemu-system-x86', dnf: 'qemu-system-x86-core', pacman: 'qemu-system-x86', zypper: 'qemu-x86', apk: 'qemu-system-x86_64' },
+    {
+      apt: 'qemu-system-x86',
+      dnf: 'qemu-system-x86-core',
+      pacman: 'qemu-system-x86',
+      zypper: 'qemu-x86',
+      apk: 'qemu-system-x86_64',
+    },
     'git vlb test-boot',
   ),
-  tool('mmdebstrap', { apt: 'mmdebstrap' }, 'the debian template'),
+  tool('mmdebstrap', { apt: 'mmdebstrap debian-archive-keyring' }, 'the debian template'),
   tool('extlinux', { apt: 'extlinux' }, 'the debian template'),
-  tool('mke2fs', { apt: 'e2fsprogs', dnf: 'e2fsprogs', pacman: 'e2fsprogs', zypper: 'e2fsprogs', apk: 'e2fsprogs' }, 'the debian and busybox templates'),
-  tool('busybox', { apt: 'busybox-static', dnf: 'busybox', pacman: 'busybox', zypper: 'busybox-static', apk: 'busybox-static' }, 'the busybox template'),
+  tool(
+    'mke2fs',
+    { apt: 'e2fsprogs', dnf: 'e2fsprogs', pacman: 'e2fsprogs', zypper: 'e2fsprogs', apk: 'e2fsprogs' },
+    'the debian and busybox templates',
+  ),
+  tool(
+    'busybox',
+    { apt: 'busybox-static', dnf: 'busybox', pacman: 'busybox', zypper: 'busybox-static', apk: 'busybox-static' },
+    'the busybox template',
+  ),
 ]
 
 const installers: Record<Manager, string[]> = {
@@ -73,7 +116,15 @@ const installers: Record<Manager, string[]> = {
 }
 
 const families: Record<string, Manager> = {
-  debian: 'apt', ubuntu: 'apt', fedora: 'dnf', rhel: 'dnf', centos: 'dnf', arch: 'pacman', suse: 'zypper', opensuse: 'zypper', alpine: 'apk',
+  debian: 'apt',
+  ubuntu: 'apt',
+  fedora: 'dnf',
+  rhel: 'dnf',
+  centos: 'dnf',
+  arch: 'pacman',
+  suse: 'zypper',
+  opensuse: 'zypper',
+  alpine: 'apk',
 }
 
 /** How this host installs packages, from os-release(5). */
@@ -103,5 +154,7 @@ export function installCommand(names: readonly string[], manager = packageManage
 export function toolHint(name: string): string {
   const command = installCommand([name])
   const sudo = process.getuid?.() === 0 ? '' : 'sudo '
-  return command ? `install it: ${sudo}${command.join(' ')}` : `install the package that brings ${name}; git vlb doctor lists all that is needed`
+  return command
+    ? `install it: ${sudo}${command.join(' ')}`
+    : `install the package that brings ${name}; git vlb doctor lists all that is needed`
 }

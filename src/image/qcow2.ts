@@ -1,7 +1,7 @@
 // Disk image files: what they are, by their own bytes; and qemu-img for making, checking and converting them.
 import { open, stat } from 'node:fs/promises'
-import { VlbError } from '../core/errors.ts'
 import type { Compression, ImageFormat } from '../core/config.ts'
+import { VlbError } from '../core/errors.ts'
 import { run } from '../host/run.ts'
 
 /** Fields of a qcow2 header (qemu's docs/interop/qcow2.txt; all big-endian). */
@@ -46,26 +46,40 @@ export async function inspectDisk(path: string, shown: string): Promise<{ format
   const bytes = await head(path, 512)
   const other = foreign.find(([, at, magic]) => bytes.subarray(at, at + magic.length).equals(magic))
   if (other) {
-    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a ${other[0]} image`, { hint: `convert it first: qemu-img convert -O qcow2 ${shown} base.qcow2` })
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a ${other[0]} image`, {
+      hint: `convert it first: qemu-img convert -O qcow2 ${shown} base.qcow2`,
+    })
   }
   const header = parseQcow2Header(bytes)
   if (!header) {
     const { size } = await stat(path)
     if (size === 0 || size % 512 !== 0) {
-      throw new VlbError('VLB_BASE_FORMAT', `${shown} is not a disk image: ${size} bytes are no whole number of sectors, and it is no qcow2`, {
-        hint: `see what it is: file ${shown}; an unfinished download?`,
-      })
+      throw new VlbError(
+        'VLB_BASE_FORMAT',
+        `${shown} is not a disk image: ${size} bytes are no whole number of sectors, and it is no qcow2`,
+        {
+          hint: `see what it is: file ${shown}; an unfinished download?`,
+        },
+      )
     }
     return { format: 'raw', size }
   }
   const points = header.backing ? 'a backing file' : header.dataFile ? 'a data file' : undefined
   if (points) {
-    throw new VlbError('VLB_BASE_BACKING', `${shown} names ${points}: a base must stand alone, for such a name could point to any file of this host`, {
-      hint: `if you trust it, flatten it first: qemu-img convert -O qcow2 ${shown} base.qcow2`,
-    })
+    throw new VlbError(
+      'VLB_BASE_BACKING',
+      `${shown} names ${points}: a base must stand alone, for such a name could point to any file of this host`,
+      {
+        hint: `if you trust it, flatten it first: qemu-img convert -O qcow2 ${shown} base.qcow2`,
+      },
+    )
   }
-  if (header.encrypted) throw new VlbError('VLB_BASE_FORMAT', `${shown} is encrypted`, { hint: 'decrypt it first: qemu-img convert' })
-  if (header.size === 0 || header.size > 2 ** 46) throw new VlbError('VLB_BASE_FORMAT', `${shown} claims a size of ${header.size} bytes`, { hint: 'is it damaged? see: qemu-img check' })
+  if (header.encrypted)
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} is encrypted`, { hint: 'decrypt it first: qemu-img convert' })
+  if (header.size === 0 || header.size > 2 ** 46)
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} claims a size of ${header.size} bytes`, {
+      hint: 'is it damaged? see: qemu-img check',
+    })
   return { format: 'qcow2', size: header.size }
 }
 
@@ -91,7 +105,13 @@ export interface Backing {
 }
 
 /** Makes an overlay in `folder`, where `backing.reference` must be found; `size` in bytes if it is to be larger. */
-export async function createOverlay(folder: string, name: string, backing: Backing, size: number | undefined, signal: AbortSignal): Promise<void> {
+export async function createOverlay(
+  folder: string,
+  name: string,
+  backing: Backing,
+  size: number | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   // Subclusters of 4 KiB in clusters of 128 KiB: smaller snapshots, short tables.
   const options = ['-o', 'extended_l2=on,cluster_size=128k']
   // qemu-img refuses -b without -F since 6.1, and guessing would be a hole anyway.

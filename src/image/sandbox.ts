@@ -1,9 +1,10 @@
 // Runs the privileged runner (runner.sh) and understands its lines.
-import { fileURLToPath } from 'node:url'
+
 import { createInterface } from 'node:readline'
-import { errorCodes, type ErrorCode, printable, VlbError } from '../core/errors.ts'
-import { asRoot } from '../host/privilege.ts'
+import { fileURLToPath } from 'node:url'
+import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.ts'
 import { childEnvironment } from '../host/env.ts'
+import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
 
 // Beside this file in src/, beside the bundle in dist/.
@@ -47,11 +48,18 @@ async function act(work: string, action: string, args: readonly string[], option
 function reportedError(line: string): VlbError {
   const [, code = '', ...words] = line.split(' ')
   const known = (code in errorCodes ? code : 'VLB_HOST_KERNEL') as ErrorCode
-  return new VlbError(known, printable(words.join(' ')), { hint: 'git vlb doctor shows what this host lacks; git vlb log shows the last log' })
+  return new VlbError(known, printable(words.join(' ')), {
+    hint: 'git vlb doctor shows what this host lacks; git vlb log shows the last log',
+  })
 }
 
 /** Lines of the disk's layout, for core/disk.ts. */
-export async function probe(work: string, file: string, format: 'qcow2' | 'raw', options: RunnerOptions): Promise<string[]> {
+export async function probe(
+  work: string,
+  file: string,
+  format: 'qcow2' | 'raw',
+  options: RunnerOptions,
+): Promise<string[]> {
   return await act(work, 'probe', [file, format], options)
 }
 
@@ -63,7 +71,12 @@ export interface RootPlace {
 }
 
 /** Grows the root partition and its file system to the end of `work`/layer.qcow2; returns the new layout's lines. */
-export async function grow(work: string, partition: number, root: RootPlace, options: RunnerOptions): Promise<string[]> {
+export async function grow(
+  work: string,
+  partition: number,
+  root: RootPlace,
+  options: RunnerOptions,
+): Promise<string[]> {
   return await act(work, 'grow', [String(partition), String(root.start), String(root.size), root.fs], options)
 }
 
@@ -78,14 +91,31 @@ export interface ScriptRun {
 }
 
 /** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2; returns its exit status, 128 + n for signal n. */
-export async function runInImage(work: string, root: RootPlace, run: ScriptRun, options: RunnerOptions): Promise<number> {
+export async function runInImage(
+  work: string,
+  root: RootPlace,
+  run: ScriptRun,
+  options: RunnerOptions,
+): Promise<number> {
   const place = [String(root.start), String(root.size), root.fs]
-  const args = [...place, run.network ? 'host' : 'none', run.hostname, run.script, run.interpreter ?? '', ...variables(run.env)]
+  const args = [
+    ...place,
+    run.network ? 'host' : 'none',
+    run.hostname,
+    run.script,
+    run.interpreter ?? '',
+    ...variables(run.env),
+  ]
   return exitStatus(await act(work, 'layer', args, options))
 }
 
 /** Runs `work`/src/SCRIPT on the host in private namespaces; what it wrote is then `work`/disk. */
-export async function runOnHost(work: string, script: string, env: Record<string, string>, options: RunnerOptions): Promise<number> {
+export async function runOnHost(
+  work: string,
+  script: string,
+  env: Record<string, string>,
+  options: RunnerOptions,
+): Promise<number> {
   return exitStatus(await act(work, 'host', [script, ...variables(env)], options))
 }
 
@@ -95,6 +125,9 @@ function variables(env: Record<string, string>): string[] {
 
 function exitStatus(lines: string[]): number {
   const line = lines.find((text) => text.startsWith('exit '))
-  if (!line) throw new VlbError('VLB_KILLED', 'the sandbox ended before it could tell how the script ended', { hint: 'run the command again' })
+  if (!line)
+    throw new VlbError('VLB_KILLED', 'the sandbox ended before it could tell how the script ended', {
+      hint: 'run the command again',
+    })
   return Number(line.slice(5))
 }

@@ -41,8 +41,20 @@ export async function imageRecord(store: string, image: string): Promise<ImageRe
 }
 
 /** Records an image just written and not yet flushed. */
-export async function recordImage(store: string, image: string, recipe: string, bytes: number, sha256: string | undefined): Promise<ImageRecord> {
-  const record: ImageRecord = { recipe, identity: await fileIdentity(image), bytes, unsyncedSince: await bootId(), ...(sha256 ? { sha256 } : {}) }
+export async function recordImage(
+  store: string,
+  image: string,
+  recipe: string,
+  bytes: number,
+  sha256: string | undefined,
+): Promise<ImageRecord> {
+  const record: ImageRecord = {
+    recipe,
+    identity: await fileIdentity(image),
+    bytes,
+    unsyncedSince: await bootId(),
+    ...(sha256 ? { sha256 } : {}),
+  }
   await saveImageRecord(store, image, record)
   return record
 }

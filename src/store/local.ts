@@ -42,9 +42,13 @@ export class LocalStore implements Store {
       const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
       if (version === undefined) await writeAtomic(this.path('format'), `${layoutVersion}\n`)
       else if (version.trim() !== layoutVersion) {
-        throw new VlbError('VLB_STORE_DAMAGED', `the store ${this.root} has format ${version.trim()}; this git vlb knows ${layoutVersion}`, {
-          hint: 'use the git vlb that made it, or another store: git config vlb.store PATH',
-        })
+        throw new VlbError(
+          'VLB_STORE_DAMAGED',
+          `the store ${this.root} has format ${version.trim()}; this git vlb knows ${layoutVersion}`,
+          {
+            hint: 'use the git vlb that made it, or another store: git config vlb.store PATH',
+          },
+        )
       }
     } catch (error) {
       throw explainWriteError(error, this.root)
@@ -65,7 +69,9 @@ export class LocalStore implements Store {
 
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
     const manifest = await this.#manifest(id)
-    return manifest === undefined || manifest === 'unreadable' ? undefined : { manifest, file: this.path('snapshots', id, overlayName) }
+    return manifest === undefined || manifest === 'unreadable'
+      ? undefined
+      : { manifest, file: this.path('snapshots', id, overlayName) }
   }
 
   /** A key that was built again points to its newest snapshot; the first lies under the key itself. */
@@ -92,7 +98,8 @@ export class LocalStore implements Store {
     if (manifest.parent !== undefined && !(await exists(this.path('snapshots', manifest.parent, overlayName)))) {
       return `its parent ${short(manifest.parent)} is missing`
     }
-    if (manifest.base !== undefined && !(await exists(this.path('bases', baseFolder(manifest.base))))) return 'its base is missing'
+    if (manifest.base !== undefined && !(await exists(this.path('bases', baseFolder(manifest.base)))))
+      return 'its base is missing'
     return undefined
   }
 
@@ -162,7 +169,9 @@ export class LocalStore implements Store {
     const found: (Failure & { keep?: boolean })[] = []
     for (const key of await readdir(this.path('failed')).catch(() => [])) {
       try {
-        const failure = JSON.parse(await readFile(this.path('failed', key, 'failure.json'), 'utf8')) as Failure & { keep?: boolean }
+        const failure = JSON.parse(await readFile(this.path('failed', key, 'failure.json'), 'utf8')) as Failure & {
+          keep?: boolean
+        }
         found.push({ ...failure, log: this.path('failed', key, logName) })
       } catch (error) {
         // Unreadable leavings help nobody; the next failure of that key replaces them.

@@ -1,0 +1,116 @@
+#!/usr/bin/env node
+// Entry: the command line to a verb, its result to standard output, its errors to an exit status. The only catch and
+// the only exit.
+import { resolve } from 'node:path'
+import { Command, CommanderError } from 'commander'
+import packageJson from '../package.json' with { type: 'json' }
+import { addOptions, addVerbs } from './commands/parser.ts'
+import { type Options, overview, type Verb, verbs } from './commands/table.ts'
+import { Interrupted, VlbError } from './core/errors.ts'
+import type { CommandResult } from './core/results.ts'
+import type { Reporter } from './report/lines.ts'
+import { makeReporter } from './report/reporter.ts'
+import { makeStyle } from './report/style.ts'
+
+const outStyle = makeStyle(process.stdout, process.env)
+const errorStyle = makeStyle(process.stderr, process.env)
+
+/** The first signal ends what runs and clears up; a second one leaves at once, and the kernel clears up. */
+function listenForSignals(controller: AbortController): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      const interrupted = new Interrupted(signal)
+      if (controller.signal.aborted) process.exit(interrupted.exitStatus)
+      controller.abort(interrupted)
+    })
+  }
+}
+
+async function start(verb: Verb, operands: string[], options: Options): Promise<void> {
+  const controller = new AbortController()
+  listenForSignals(controller)
+  const json = options['json'] === true
+  const reporter = await makeReporter({
+    stream: process.stderr,
+    style: errorStyle,
+    quiet: options['quiet'] === true,
+    verbose: options['verbose'] === true,
+  })
+  const cwd = typeof options['C'] === 'string' ? resolve(options['C']) : process.cwd()
+  try {
+    const command = await verb.load()
+    const result = await command({ cwd, emit: reporter.emit, signal: controller.signal, json }, operands, options)
+    reporter.end()
+    await print(result, json, cwd)
+  } catch (error) {
+    await report(controller.signal.aborted ? controller.signal.reason : error, reporter, json, verb)
+  }
+}
+
+async function print(result: CommandResult, json: boolean, cwd: string): Promise<void> {
+  if (json) {
+    const { exitStatus: _, ...data } = { exitStatus: 0, ...result.data }
+    process.stdout.write(`${JSON.stringify(data, null, 2)}\n`)
+  } else {
+    const { resultText } = await import('./report/text.ts')
+    process.stdout.write(resultText(result, { style: outStyle, cwd }))
+    if (result.kind === 'build' && result.data.error) {
+      const { buildErrorText } = await import('./report/error.ts')
+      process.stderr.write(buildErrorText(result.data.error, errorStyle))
+    }
+  }
+  if ('exitStatus' in result.data) process.exitCode = result.data.exitStatus
+  else if (result.kind === 'doctor' && !result.data.ok) process.exitCode = 3
+}
+
+async function report(error: unknown, reporter: Reporter | undefined, json: boolean, verb: Verb): Promise<void> {
+  reporter?.end()
+  process.exitCode = exitStatus(error)
+  if (json) {
+    const { message, code, hint } = error as Partial<VlbError>
+    const told = {
+      code: code ?? (error instanceof Interrupted ? 'VLB_INTERRUPTED' : 'VLB_BUG'),
+      message,
+      ...(hint ? { hint } : {}),
+    }
+    const shape = verb.name === 'build' ? { layers: [], image: null, images: [] } : {}
+    process.stdout.write(`${JSON.stringify({ ok: false, ...shape, error: told }, null, 2)}\n`)
+    if (error instanceof VlbError || error instanceof Interrupted) return
+  }
+  const { errorText } = await import('./report/error.ts')
+  process.stderr.write(errorText(error, errorStyle))
+}
+
+function exitStatus(error: unknown): number {
+  return error instanceof VlbError || error instanceof Interrupted ? error.exitStatus : 70
+}
+
+function makeProgram(): Command {
+  const program = new Command('git vlb')
+  program
+    .version(packageJson.version)
+    .exitOverride()
+    .enablePositionalOptions()
+    .showHelpAfterError('(git vlb -h shows the verbs; man git-vlb the whole page)')
+  program.description('VM images from layers, with git as the database').usage('<verb> [options]')
+  addOptions(program, overview)
+  addVerbs(program, verbs, overview, start)
+  return program
+}
+
+// `git vlb log | head` closes our output early: that is the reader's choice and no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(process.exitCode ?? 0)
+})
+
+try {
+  await makeProgram().parseAsync()
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error
+  // Asking for help is no mistake; everything else commander complains of is one in the command line.
+  process.exitCode =
+    ['commander.helpDisplayed', 'commander.version', 'commander.help'].includes(error.code) && error.exitCode === 0
+      ? 0
+      : 2
+}

@@ -1,0 +1,38 @@
+// What both reporters say alike.
+import { stripVTControlCharacters } from 'node:util'
+import type { Event, StepResult } from '../core/events.ts'
+import { diskStep } from '../core/plan.ts'
+import { formatBytes, formatSeconds } from '../core/units.ts'
+import type { Style } from './style.ts'
+
+export interface Reporter {
+  emit: (event: Event) => void
+  /** Takes away what is live, before the result is printed. */
+  end: () => void
+}
+
+export interface ReporterOptions {
+  stream: NodeJS.WriteStream
+  style: Style
+  quiet: boolean
+  verbose: boolean
+}
+
+export function warningLine(text: string, style: Style): string {
+  return `${style('yellow', 'warning')}: ${text}\n`
+}
+
+export function stepName(label: string, name: string): string {
+  return `${label ? `${safe(label)}: ` : ''}${name === diskStep ? 'growing the disk' : name}`
+}
+
+/** Output of scripts may hold anything; a terminal must not obey it. */
+export function safe(text: string): string {
+  return stripVTControlCharacters(text).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\t' ? '  ' : ''))
+}
+
+export function endText(event: { result: StepResult; seconds: number; bytes: number }): string {
+  if (event.result === 'built') return `built in ${formatSeconds(event.seconds)}, ${formatBytes(event.bytes)}`
+  if (event.result === 'failed') return `failed after ${formatSeconds(event.seconds)}`
+  return event.result
+}

@@ -1,0 +1,53 @@
+// Events on their way to a person: live on a terminal, plain lines elsewhere, nothing when quiet.
+import type { Event } from '../core/events.ts'
+import { formatBytes, formatSeconds } from '../core/units.ts'
+import { endText, type Reporter, type ReporterOptions, safe, stepName, warningLine } from './lines.ts'
+
+export async function makeReporter(options: ReporterOptions): Promise<Reporter> {
+  if (options.quiet) return quiet(options)
+  if (options.stream.isTTY && process.env['TERM'] !== 'dumb') return (await import('./terminal.ts')).terminal(options)
+  return plain(options)
+}
+
+function quiet({ stream, style }: ReporterOptions): Reporter {
+  return { emit: (event) => event.type === 'warning' && stream.write(warningLine(event.text, style)), end: () => {} }
+}
+
+/** One line for each thing that happens; progress by a line every ten percent at most. */
+function plain({ stream, style }: ReporterOptions): Reporter {
+  const tenths = new Map<string, number>()
+  const line = (text: string) => void stream.write(`${text}\n`)
+  const emit = (event: Event): void => {
+    switch (event.type) {
+      case 'plan':
+        if (event.missing > 0)
+          line(`${event.label ? `${safe(event.label)}: ` : ''}${event.missing} of ${event.steps.length} steps to build`)
+        return
+      case 'step-started':
+        return line(`${stepName(event.label, event.name)}: building`)
+      case 'step-output':
+        return line(`${stepName(event.label, event.name)} | ${safe(event.line)}`)
+      case 'step-waiting':
+        return line(`${stepName(event.label, event.name)}: waiting for pid ${event.pid}, which builds it`)
+      case 'step-ended':
+        if (event.result !== 'cached' || event.seconds > 0)
+          line(`${stepName(event.label, event.name)}: ${endText(event)}`)
+        return
+      case 'progress': {
+        const tenth = event.total ? Math.floor((10 * event.done) / event.total) : Math.floor(event.done / 2 ** 28)
+        if ((tenths.get(event.task) ?? 0) >= tenth) return
+        tenths.set(event.task, tenth)
+        return line(`${event.task}: ${formatBytes(event.done)}${event.total ? ` of ${formatBytes(event.total)}` : ''}`)
+      }
+      case 'progress-ended':
+        return line(`${event.task}: done, ${formatBytes(event.bytes)} in ${formatSeconds(event.seconds)}`)
+      case 'note':
+        return line(event.text)
+      case 'warning':
+        return void stream.write(warningLine(event.text, style))
+      case 'console':
+        return void stream.write(event.chunk)
+    }
+  }
+  return { emit, end: () => {} }
+}

@@ -1,0 +1,31 @@
+// Three projects: unit (pure, seconds), integration (real git, qemu, mounts; by behaviour) and e2e (the whole story on
+// real Debian images). The last two run the built program.
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** Markdown as text, as the bundler does it. */
+const markdown = {
+  name: 'markdown-as-text',
+  transform: (code: string, id: string) =>
+    id.endsWith('.md') ? { code: `export default ${JSON.stringify(code)}`, map: null } : undefined,
+}
+
+const real = { pool: 'forks' as const, fileParallelism: false, globalSetup: ['test/rig/prepare.ts'] }
+
+export default defineConfig({
+  root,
+  plugins: [markdown],
+  test: {
+    projects: [
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        extends: true,
+        test: { name: 'integration', include: ['test/integration/**/*.test.ts'], testTimeout: 120_000, ...real },
+      },
+      { extends: true, test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], testTimeout: 1_800_000, ...real } },
+    ],
+  },
+})
