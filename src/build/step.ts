@@ -13,7 +13,7 @@ import { formatBytes, formatSeconds } from '../core/units.ts'
 import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
-import { checkImage, convertArguments, createOverlay, inspectDisk } from '../image/qcow2.ts'
+import { checkImage, convertArguments, createOverlay, inspectDisk, virtualSize } from '../image/qcow2.ts'
 import { grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
 import { backingReference, baseFolder, logName, overlayName } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
@@ -48,7 +48,7 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     const made = await make(context, job, log)
     await log.end()
     if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
-    await checkImage(join(work, overlayName), context.signal)
+    await checkOverlay(context, job, made.layout)
     const manifest = await describe(context, job, made.layout, seconds())
     for (const name of ['ns', 'src', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
@@ -56,6 +56,17 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     await log.end()
     throw explainWriteError(error, context.store.root)
   }
+}
+
+/** Whole, and as large as it should be: a disk that a tool cut short must never be stored. */
+async function checkOverlay(context: BuildContext, job: StepJob, layout: DiskLayout): Promise<void> {
+  const overlay = join(job.work, overlayName)
+  await checkImage(overlay, context.signal)
+  const size = await virtualSize(overlay)
+  if (size === layout.size) return
+  throw new VlbError('VLB_DISK', `${job.step.name} left a disk of ${size} bytes instead of ${layout.size}`, {
+    hint: 'what it did is not kept; see its log: git vlb log',
+  })
 }
 
 /** The log of a script: written as it comes, told line by line, its last lines remembered. */
@@ -170,7 +181,13 @@ async function growDisk(context: BuildContext, job: StepJob, size: number, runne
   await overlayOn(context, job, size)
   if (size === layout.size) return layout
   const lines = await grow(job.work, layout.root, rootPlace(layout), runner)
-  return { ...parseProbe(lines, size), root: layout.root }
+  const grown = { ...parseProbe(lines, size), root: layout.root }
+  if (rootPartition(grown).fs !== rootPartition(layout).fs) {
+    throw new VlbError('VLB_DISK', `growing the disk to ${formatBytes(size)} lost its root file system`, {
+      hint: 'this should not happen; please report it with the output of: qemu-img info and sfdisk --list of the base',
+    })
+  }
+  return grown
 }
 
 async function makeLayer(

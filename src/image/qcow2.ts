@@ -93,7 +93,7 @@ async function head(path: string, length: number): Promise<Buffer> {
   }
 }
 
-/** Size and name of the backing file of an image of our own, from its header. */
+/** Virtual size in bytes of an image of our own, from its header. */
 export async function virtualSize(path: string): Promise<number> {
   return parseQcow2Header(await head(path, 512))?.size ?? (await stat(path)).size
 }

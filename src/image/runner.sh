@@ -159,7 +159,7 @@ action_grow() { # WORK PARTITION START SIZE FILESYSTEM
     size=$(stat -c %s -- "$disk")
   fi
   case $type in
-    ext[234]) grow_ext "$start" "$size" ;;
+    ext[234]) grow_ext "$start" "$size" "$type" ;;
     xfs) mount_root "$start" "$size" xfs && xfs_growfs "$root" >&2 && unmount_root ;;
     btrfs) mount_root "$start" "$size" btrfs && btrfs filesystem resize max "$root" >&2 && unmount_root ;;
   esac || die VLB_DISK "cannot grow the $type file system; see the log"
@@ -168,12 +168,20 @@ action_grow() { # WORK PARTITION START SIZE FILESYSTEM
   printf 'done\n'
 }
 
-# Not mounted: growing a mounted ext4 takes CAP_SYS_RESOURCE, which root in a container often lacks. resize2fs wants a
-# checked file system; both tools take an offset behind the name (e2fsck(8), resize2fs(8)).
-grow_ext() { # START SIZE
-  e2fsck -f -p "$disk?offset=$1" >&2
+# Not mounted: growing a mounted ext4 takes CAP_SYS_RESOURCE, which root in a container often lacks. And on a loop device,
+# not on the file: resize2fs would cut a file off behind the file system, with the backup partition table. The device
+# comes from a mount, because only mount(8) makes one that frees itself, and stays for as long as it is held open.
+grow_ext() { # START SIZE FILESYSTEM
+  local device hold status
+  mount_root "$1" "$2" "$3"
+  device=$(findmnt --noheadings --output SOURCE -- "$root")
+  exec {hold}<"$device" && unmount_root
+  e2fsck -f -p "$device" >&2
   # 1: it found something and repaired it.
-  (($? <= 1)) && resize2fs "$disk?offset=$1" $(($2 / 1024))K >&2
+  (($? <= 1)) && resize2fs "$device" >&2
+  status=$?
+  exec {hold}<&-
+  return $status
 }
 
 # --- scripts --------------------------------------------------------------------------------------------------------

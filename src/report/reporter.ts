@@ -13,9 +13,9 @@ function quiet({ stream, style }: ReporterOptions): Reporter {
   return { emit: (event) => event.type === 'warning' && stream.write(warningLine(event.text, style)), end: () => {} }
 }
 
-/** One line for each thing that happens; progress by a line every ten percent at most. */
+/** One line for each thing that happens; progress by a line every few seconds. */
 function plain({ stream, style }: ReporterOptions): Reporter {
-  const tenths = new Map<string, number>()
+  const told = new Map<string, number>()
   const line = (text: string) => void stream.write(`${text}\n`)
   const emit = (event: Event): void => {
     switch (event.type) {
@@ -34,10 +34,13 @@ function plain({ stream, style }: ReporterOptions): Reporter {
           line(`${stepName(event.label, event.name)}: ${endText(event)}`)
         return
       case 'progress': {
-        const tenth = event.total ? Math.floor((10 * event.done) / event.total) : Math.floor(event.done / 2 ** 28)
-        if ((tenths.get(event.task) ?? 0) >= tenth) return
-        tenths.set(event.task, tenth)
-        return line(`${event.task}: ${formatBytes(event.done)}${event.total ? ` of ${formatBytes(event.total)}` : ''}`)
+        const last = told.get(event.task)
+        if (last === undefined || Date.now() - last >= 5000) {
+          told.set(event.task, Date.now())
+          if (last !== undefined)
+            line(`${event.task}: ${formatBytes(event.done)}${event.total ? ` of ${formatBytes(event.total)}` : ''}`)
+        }
+        return
       }
       case 'progress-ended':
         return line(`${event.task}: done, ${formatBytes(event.bytes)} in ${formatSeconds(event.seconds)}`)
