@@ -1,7 +1,7 @@
 // vlb.yaml: read, checked against docs/vlb.schema.json, and given its defaults. An error names file, line, column and
 // the nearest valid key.
 import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
-import { isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
+import { type Document, isAlias, isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
 import schema from '../../docs/vlb.schema.json' with { type: 'json' }
 import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
@@ -62,17 +62,17 @@ type Path = readonly string[]
 /** `file` is what errors name; `defaultName` the name of the project's folder. */
 export function parseConfig(text: string, file: string, defaultName: string): Config {
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true })
   const at = (path: Path, key = false) => position(document.contents as Node | null, path, lines, key)
-  const fail = (where: string, what: string, hint?: string): never => {
-    throw new VlbError('VLB_CONFIG', `${file}${where}: ${what}`, hint === undefined ? {} : { hint })
+  const fail = (where: string, what: string, hint = 'see VLB.YAML in: man git-vlb'): never => {
+    throw new VlbError('VLB_CONFIG', `${file}${where}: ${what}`, { hint })
   }
   const broken = document.errors[0]
   if (broken) {
     const { line, col } = lines.linePos(broken.pos[0])
-    fail(`:${line}:${col}`, printable(broken.message.split('\n')[0] ?? 'not valid YAML'))
+    fail(`:${line}:${col}`, yamlComplaints[broken.code] ?? printable(broken.message.split('\n')[0] ?? ''))
   }
-  const data: unknown = document.toJS({ maxAliasCount: 20 }) ?? {}
+  const data = toData(document, (what) => fail(at([]), what)) ?? {}
   const result = new Validator(schema as unknown as Schema, '2020-12', false).validate(data)
   if (!result.valid) {
     const { path, key, what, hint } = explain(result.errors, data)
@@ -84,13 +84,41 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     base: baseOf(raw, (path, what, hint) => fail(at(path), what, hint)),
     disk: {
       size:
-        raw.disk?.size === undefined ? undefined : diskSize(raw.disk.size, (what) => fail(at(['disk', 'size']), what)),
+        raw.disk?.size === undefined
+          ? undefined
+          : diskSize(raw.disk.size, (what) => fail(at(['disk', 'size']), what, 'write it so: 10G')),
       root: raw.disk?.root === undefined ? undefined : String(raw.disk.root),
     },
-    env: Object.fromEntries(Object.entries(raw.env ?? {}).map(([name, value]) => [name, String(value)])),
+    env: Object.fromEntries(
+      Object.entries(raw.env ?? {}).map(([name, value]) => [name, asWritten(document, name, value)]),
+    ),
     output: outputOf(raw, (what, hint) => fail(at(['output', 'compress']), what, hint)),
-    boot: bootOf(raw, (what) => fail(at(['boot', 'expect']), what)),
+    boot: bootOf(raw, (what, hint) => fail(at(['boot', 'expect']), what, hint)),
   }
+}
+
+/** The parser's own words are made for programmers here. */
+const yamlComplaints: Record<string, string> = {
+  MULTIPLE_DOCS: 'a line "---" starts a second document here; there must be one only',
+  NON_STRING_KEY: 'a key must be a plain word',
+}
+
+function toData(document: Document, fail: (what: string) => never): unknown {
+  try {
+    // Aliases of aliases could grow without end.
+    return document.toJS({ maxAliasCount: 20 })
+  } catch (error) {
+    // Aliases without an anchor, or too many of them; the parser does not say where.
+    if (!(error instanceof ReferenceError)) throw error
+    return fail(printable(error.message))
+  }
+}
+
+/** A value of `env` as the file spells it: as numbers, 1.50 and 007 would reach the scripts as 1.5 and 7. */
+function asWritten(document: Document, name: string, value: unknown): string {
+  let node: unknown = document.getIn(['env', name], true)
+  if (isAlias(node)) node = node.resolve(document)
+  return isScalar(node) && typeof node.value === 'number' && node.source !== undefined ? node.source : String(value)
 }
 
 function diskSize(text: string, fail: (what: string) => never): number {
@@ -103,7 +131,8 @@ function diskSize(text: string, fail: (what: string) => never): number {
 function outputOf(raw: RawConfig, fail: (what: string, hint?: string) => never): OutputSettings {
   const format = raw.output?.format ?? formatOf(raw.output?.path)
   const compress = raw.output?.compress ?? 'none'
-  if (compress !== 'none' && format !== 'qcow2') fail(`compress: ${compress} needs format: qcow2, not ${format}`)
+  if (compress !== 'none' && format !== 'qcow2')
+    fail(`compress: ${compress} needs format: qcow2, not ${format}`, 'leave compress out')
   return { path: raw.output?.path ?? `build/image.${format}`, format, compress }
 }
 
@@ -114,10 +143,13 @@ export function formatOf(path: string | undefined): ImageFormat {
   return imageFormats.find((format) => format === ending) ?? 'qcow2'
 }
 
-function bootOf(raw: RawConfig, fail: (what: string) => never): BootSettings {
+function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): BootSettings {
   const expect = raw.boot?.expect
   if (expect !== undefined && compileExpect(expect) === undefined)
-    fail(`boot.expect is no regular expression: ${expect}`)
+    fail(
+      `boot.expect is no regular expression: ${printable(expect, 80)}`,
+      'put "\\" before a character that means itself',
+    )
   return {
     memory: parseSize(raw.boot?.memory ?? '1G') ?? 2 ** 30,
     cpus: raw.boot?.cpus ?? 2,
@@ -137,8 +169,10 @@ export function compileExpect(pattern: string): RegExp | undefined {
 function baseOf(raw: RawConfig, fail: (path: Path, what: string, hint?: string) => never): BaseSource | undefined {
   if (!raw.base) return undefined
   const { path, url, sha256, sha512 } = raw.base
-  if ((path === undefined) === (url === undefined)) fail(['base'], 'base needs either path or url')
-  if (sha256 !== undefined && sha512 !== undefined) fail(['base'], 'base takes sha256 or sha512, not both')
+  if ((path === undefined) === (url === undefined))
+    fail(['base'], 'base needs either path or url', 'base: { path: … } or base: { url: …, sha256: … }')
+  if (sha256 !== undefined && sha512 !== undefined)
+    fail(['base'], 'base takes sha256 or sha512, not both', 'leave one of the two out')
   const digest: BaseDigest | undefined =
     sha256 !== undefined
       ? { algorithm: 'sha256', hex: sha256.toLowerCase() }
@@ -153,8 +187,12 @@ function baseOf(raw: RawConfig, fail: (path: Path, what: string, hint?: string) 
       'copy it from the checksum file beside the image, e.g. SHA512SUMS',
     )
   }
+  if (!URL.canParse(url ?? '')) fail(['base', 'url'], `base.url is no URL: "${printable(url ?? '', 80)}"`, 'https://…')
   return { from: 'url', url: url ?? '', digest }
 }
+
+/** As the schema has it for the names in `env`. */
+const valueName = /^[A-Za-z_][A-Za-z0-9_]*$/
 
 interface Explanation {
   path: Path
@@ -178,6 +216,14 @@ function explain(errors: OutputUnit[], data: unknown): Explanation {
   const missing = errors.find((e) => e.keyword === 'required')
   if (missing)
     return { path: pathOf(missing), key: false, what: 'version is missing', hint: 'add the line: version: 1' }
+  const misnamed = errors.find((e) => e.keyword === 'propertyNames')
+  if (misnamed) {
+    const path = pathOf(misnamed)
+    const name =
+      Object.keys((valueAt(data, path) as object | undefined) ?? {}).find((key) => !valueName.test(key)) ?? ''
+    const what = `"${printable(name)}" is no name for a value`
+    return { path: [...path, name], key: true, what, hint: 'letters, digits and "_", not starting with a digit' }
+  }
   const deepest = [...errors].sort(
     (a, b) => b.instanceLocation.split('/').length - a.instanceLocation.split('/').length,
   )[0]
@@ -197,13 +243,19 @@ function wrongValue(path: Path, value: unknown): { what: string; hint?: string }
   const name = path.join('.')
   if (path.length === 0) return { what: 'must be a mapping of keys to values' }
   const shown = printable(JSON.stringify(value) ?? 'nothing', 80)
-  if (expected?.const !== undefined) return { what: `${name} must be ${expected.const}, not ${shown}` }
-  if (expected?.enum) return { what: `${name} must be one of ${expected.enum.join(', ')}, not ${shown}` }
+  if (expected?.const !== undefined)
+    return { what: `${name} must be ${expected.const}, not ${shown}`, hint: 'a higher version needs a newer git vlb' }
+  if (expected?.enum) {
+    const meant = nearest(String(value), expected.enum)
+    const what = `${name} must be one of ${expected.enum.join(', ')}, not ${shown}`
+    return { what, ...(meant ? { hint: `did you mean "${meant}"?` } : {}) }
+  }
   return { what: `${name} is not valid: ${shown}`, ...(expected?.description ? { hint: expected.description } : {}) }
 }
 
 interface SchemaPart {
   properties?: Record<string, SchemaPart>
+  additionalProperties?: SchemaPart | false
   description?: string
   const?: unknown
   enum?: string[]
@@ -211,7 +263,7 @@ interface SchemaPart {
 
 function schemaAt(path: Path): SchemaPart | undefined {
   let part: SchemaPart | undefined = schema as SchemaPart
-  for (const name of path) part = part?.properties?.[name]
+  for (const name of path) part = part?.properties?.[name] ?? (part?.additionalProperties || undefined)
   return part
 }
 
