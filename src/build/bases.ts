@@ -118,9 +118,14 @@ async function rememberedDigest(
   if (/^[0-9a-f]{64,128}\n$/.test(known)) return known.trim()
   const path = file.path ?? join(await context.store.scratch.folder(), 'base')
   if (file.path === undefined) await file.copyTo(path)
-  const hex = await hashFile(path, algorithm, { signal: context.signal })
-  await mkdir(context.store.path('digests'), { recursive: true })
-  await writeAtomic(note, `${hex}\n`)
+  const hex = await hashWithProgress(context, 'reading the base', path, algorithm)
+  try {
+    await mkdir(context.store.path('digests'), { recursive: true })
+    await writeAtomic(note, `${hex}\n`)
+  } catch (error) {
+    // A store that can only be read still has a status to show.
+    if (!hasErrorCode(error, 'EACCES', 'EROFS', 'ENOSPC')) throw error
+  }
   return hex
 }
 
@@ -189,14 +194,22 @@ async function verify(context: BuildContext, base: Base, file: string): Promise<
   const handle = await open(file, 'r')
   const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
   if (total <= 1024 && isLfsPointer(head.subarray(0, bytesRead))) throw lfsPointer(base.source)
-  const task = 'checking the base'
-  const started = Date.now()
-  const found = await hashFile(file, algorithm, {
-    signal: context.signal,
-    onProgress: (done) => context.emit({ type: 'progress', task, done, total }),
-  })
-  context.emit({ type: 'progress-ended', task, bytes: total, seconds: (Date.now() - started) / 1000 })
+  const found = await hashWithProgress(context, 'checking the base', file, algorithm)
   if (found !== expected) throw digestMismatch(base.source, algorithm, expected, found)
+}
+
+async function hashWithProgress(
+  context: BuildContext,
+  task: string,
+  file: string,
+  algorithm: 'sha256' | 'sha512',
+): Promise<string> {
+  const total = (await stat(file)).size
+  const started = Date.now()
+  const onProgress = (done: number) => context.emit({ type: 'progress', task, done, total })
+  const hex = await hashFile(file, algorithm, { signal: context.signal, onProgress })
+  context.emit({ type: 'progress-ended', task, bytes: total, seconds: (Date.now() - started) / 1000 })
+  return hex
 }
 
 async function fetchUrl(context: BuildContext, url: string, id: Digest, target: string): Promise<void> {

@@ -53,8 +53,13 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     for (const name of ['ns', 'src', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
   } catch (error) {
-    await log.end()
-    throw explainWriteError(error, context.store.root)
+    await log.end().catch(() => {})
+    const told = explainWriteError(error, context.store.root)
+    // What the log says of it is all that helps with, say, a file system that cannot be mounted.
+    if (!(told instanceof VlbError) || context.signal.aborted) throw told
+    const failure = await keep(context, job, 0).catch(() => undefined)
+    if (!failure) throw told
+    return { failure, error: told, lastLines: [...log.last], seconds: seconds() }
   }
 }
 
@@ -74,10 +79,15 @@ class BuildLog {
   readonly #file: WriteStream
   readonly #tell: (line: string) => void
   #rest = ''
+  #failed: Error | undefined
   readonly last: string[] = []
 
   constructor(context: BuildContext, job: StepJob) {
     this.#file = createWriteStream(join(job.work, logName))
+    // Without a listener a full disk would end the program; end() tells.
+    this.#file.on('error', (error) => {
+      this.#failed ??= error
+    })
     this.#tell = (line) => context.emit({ type: 'step-output', label: job.label, name: job.step.name, line })
   }
 
@@ -100,8 +110,10 @@ class BuildLog {
   async end(): Promise<void> {
     if (this.#rest) this.#line(this.#rest)
     this.#rest = ''
-    if (this.#file.writableFinished) return
-    await new Promise<void>((resolve, reject) => this.#file.once('error', reject).end(resolve))
+    if (!this.#failed && !this.#file.writableFinished) {
+      await new Promise<void>((resolve) => this.#file.once('error', () => resolve()).end(resolve))
+    }
+    if (this.#failed) throw this.#failed
   }
 }
 
@@ -287,22 +299,23 @@ async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId>
   return snapshotId(createHash('sha256').update(key).update(randomBytes(16)).digest('hex'))
 }
 
+/** Puts the scratch folder among the failures, less what is of no use there. */
+async function keep(context: BuildContext, job: StepJob, exitCode: number): Promise<Failure> {
+  const { step, work } = job
+  for (const name of ['ns', 'src', 'disk', 'index', 'objects'])
+    await rm(join(work, name), { recursive: true, force: true })
+  const at = new Date().toISOString()
+  return await context.store.keepFailure(work, { layer: step.name, key: step.key, at, exitCode }, job.keepFailed)
+}
+
 async function fail(
   context: BuildContext,
   job: StepJob,
   failed: Failed,
   log: BuildLog,
 ): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
-  const { step, work } = job
-  for (const name of ['ns', 'src', 'disk', 'index', 'objects'])
-    await rm(join(work, name), { recursive: true, force: true })
-  const at = new Date().toISOString()
-  const failure = await context.store.keepFailure(
-    work,
-    { layer: step.name, key: step.key, at, exitCode: failed.exitCode },
-    job.keepFailed,
-  )
-  return { failure, error: failureError(step, failed, log.last), lastLines: [...log.last] }
+  const failure = await keep(context, job, failed.exitCode)
+  return { failure, error: failureError(job.step, failed, log.last), lastLines: [...log.last] }
 }
 
 function failureError(step: Step, failed: Failed, lastLines: readonly string[]): VlbError {

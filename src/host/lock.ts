@@ -1,6 +1,7 @@
 // Locks between processes: flock(2), held by a small child that ends when we do. The kernel drops such a lock however
 // its holder dies, so there is no stale lock to recognise, not even after a reboot.
 import { open, readFile } from 'node:fs/promises'
+import { VlbError } from '../core/errors.ts'
 import { spawn } from './run.ts'
 
 export interface Lock {
@@ -69,7 +70,7 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
   }
   const lost = new AbortController()
   let released = false
-  void child.ended.then(() => released || lost.abort(new Error(`the holder of the lock ${file} was killed`)))
+  void child.ended.then(() => released || lost.abort(lostLock(file)))
   return {
     lost: lost.signal,
     release: async () => {
@@ -78,4 +79,10 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
       await child.ended
     },
   }
+}
+
+function lostLock(file: string): VlbError {
+  return new VlbError('VLB_KILLED', `the process that held the lock ${file} was killed, so this build stopped`, {
+    hint: 'nothing half-built was kept; run the command again',
+  })
 }
