@@ -1,6 +1,6 @@
 // Directives: comment lines in the leading comment block of a layer's script. They are part of the layer's tree, so
 // they need no field of their own in its key.
-import { VlbError } from './errors.ts'
+import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
 import { parseDuration } from './units.ts'
 
@@ -87,5 +87,5 @@ function declare(found: Directives, argument: string, place: Place): void {
 }
 
 function wrong(place: Place, what: string, hint = `known directives: ${names.join(', ')}`): VlbError {
-  return new VlbError('VLB_DIRECTIVE', `${place.file}:${place.line}: ${what}`, { hint })
+  return new VlbError('VLB_DIRECTIVE', `${place.file}:${place.line}: ${printable(what)}`, { hint })
 }
