@@ -1,13 +1,13 @@
 // A project opened: its folder, its repository, its store, and what a revision of it holds.
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
-import { configFile, parseConfig } from '../core/config.ts'
+import { type Config, configFile, parseConfig } from '../core/config.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
 import { submodule } from '../git/materialise.ts'
-import { lookup, type Objects, openObjects } from '../git/objects.ts'
+import { loadIsomorphic, lookup, type Objects, openObjects } from '../git/objects.ts'
 import { openRepository, type Repository, readSettings, resolveRevision } from '../git/repo.ts'
 import { layerFolders, readWorkingTree, symlinkedLayer } from '../git/worktree.ts'
 import type { Environment } from '../host/env.ts'
@@ -34,9 +34,8 @@ export interface LoadedSource extends Source {
 
 /** Opens the project that `cwd` lies in. */
 export async function openProject(cwd: string): Promise<Project> {
-  const repo = await openRepository(cwd)
+  const [repo, settings] = await together([openRepository(cwd), readSettings(cwd)])
   const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
-  const settings = await readSettings(repo)
   const configured = settings.get('store')
   const root = configured
     ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured))
@@ -67,12 +66,16 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
       hint: 'name a revision: git vlb build main',
     })
   }
-  const text = await readConfigFile(project.folder)
-  const config = parseConfig(text, configFile, basename(project.folder))
-  const names = await layerFolders(project.folder)
-  const working = await readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder())
+  const [config, names, working] = await together([
+    readConfig(project.folder),
+    layerFolders(project.folder),
+    readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder()),
+    // git is at work for some milliseconds; this process has nothing else to do.
+    loadIsomorphic(),
+  ])
   const objects = await openObjects(project.repo, working.env)
-  const top = working.tree ? await lookup(objects, working.tree, project.prefix) : undefined
+  const tree = working.tree ?? (working.commit && (await objects.treeOf(working.commit)))
+  const top = tree ? await lookup(objects, treeId(tree), project.prefix) : undefined
   const entries = top ? await objects.tree(treeId(top.oid)) : []
   const layers: Layer[] = []
   for (const name of names) {
@@ -95,9 +98,17 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
   }
 }
 
-async function readConfigFile(folder: string): Promise<string> {
+/** Waits for all, even if one fails: nothing may run on behind an error. Then throws the first error in their order. */
+async function together<Results extends unknown[]>(
+  work: { [I in keyof Results]: Promise<Results[I]> },
+): Promise<Results> {
+  await Promise.allSettled(work)
+  return (await Promise.all(work)) as Results
+}
+
+async function readConfig(folder: string): Promise<Config> {
   try {
-    return await readFile(join(folder, configFile), 'utf8')
+    return parseConfig(await readFile(join(folder, configFile), 'utf8'), configFile, basename(folder))
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT')) throw error
     throw new VlbError('VLB_NO_PROJECT', `no ${configFile} in ${folder} or above it`, {

@@ -14,6 +14,8 @@ import type { Repository } from './repo.ts'
 export interface Objects {
   tree(id: TreeId): Promise<TreeEntry[]>
   blob(oid: string): Promise<Buffer>
+  /** The root tree of a commit. */
+  treeOf(commit: string): Promise<TreeId>
   close(): Promise<void>
 }
 
@@ -33,6 +35,10 @@ async function isomorphicCan(repo: Repository): Promise<boolean> {
   const config = await readFile(join(repo.commonDir, 'config'), 'utf8').catch(() => '')
   // Partial clones fetch what they lack on demand, which only git does.
   if (/^\s*(partialclone|promisor)\s*=/im.test(config)) return false
+  // `git replace` shows one object in place of another.
+  if (await exists(join(repo.commonDir, 'refs/replace'))) return false
+  if ((await readFile(join(repo.commonDir, 'packed-refs'), 'latin1').catch(() => '')).includes(' refs/replace/'))
+    return false
   let bytes = 0
   for (const name of await readdir(join(objects, 'pack')).catch(() => [])) {
     if (name.endsWith('.pack')) bytes += (await stat(join(objects, 'pack', name)).catch(() => ({ size: 0 }))).size
@@ -57,11 +63,18 @@ function cached(objects: Objects): Objects {
       return known
     },
     blob: (oid) => objects.blob(oid),
+    treeOf: (commit) => objects.treeOf(commit),
     close: () => objects.close(),
   }
 }
 
 type Isomorphic = typeof import('isomorphic-git')['default']
+
+/** Takes 20 ms the first time: start it early, while git works on something else. */
+export async function loadIsomorphic(): Promise<Isomorphic> {
+  // CommonJS: everything hangs on the default export once it is bundled.
+  return (await import('isomorphic-git')).default
+}
 
 class IsomorphicObjects implements Objects {
   readonly #repo: Repository
@@ -92,12 +105,18 @@ class IsomorphicObjects implements Objects {
     )
   }
 
+  async treeOf(commit: string): Promise<TreeId> {
+    return await this.#read(
+      async (git, where) => treeId((await git.readCommit({ ...where, oid: commit })).commit.tree),
+      () => this.#fallback.treeOf(commit),
+    )
+  }
+
   async #read<T>(
     read: (git: Isomorphic, where: { fs: typeof fs; gitdir: string; cache: object }) => Promise<T>,
     otherwise: () => Promise<T>,
   ): Promise<T> {
-    // CommonJS: everything hangs on the default export once it is bundled.
-    const { default: git } = await import('isomorphic-git')
+    const git = await loadIsomorphic()
     try {
       return await read(git, { fs, gitdir: this.#repo.commonDir, cache: this.#cache })
     } catch (error) {
@@ -129,6 +148,11 @@ class GitObjects implements Objects {
 
   async blob(oid: string): Promise<Buffer> {
     return await this.#read(oid, 'blob')
+  }
+
+  async treeOf(commit: string): Promise<TreeId> {
+    // A commit starts with the line "tree ID".
+    return treeId((await this.#read(commit, 'commit')).toString('latin1').split('\n')[0]?.slice(5) ?? '')
   }
 
   async #read(oid: string, type: string): Promise<Buffer> {

@@ -84,8 +84,8 @@ function notReadable(error: ToolError, here: string): VlbError {
 }
 
 /** Settings below `vlb.`, names in lower case without that part; the last value of each wins, as git reads them. */
-export async function readSettings(repo: Repository): Promise<Map<string, string>> {
-  const answer = (await gitAsk(repo.cwd, ['config', '--null', '--get-regexp', '^vlb\\.'])) ?? ''
+export async function readSettings(cwd: string): Promise<Map<string, string>> {
+  const answer = (await gitAsk(cwd, ['config', '--null', '--get-regexp', '^vlb\\.'])) ?? ''
   const entries = answer
     .split('\0')
     .filter(Boolean)

@@ -1,7 +1,7 @@
 // The working tree as git would commit it: which layer folders differ from HEAD, and the tree ids they would have. The
 // user's index and object store are only read: new objects and the index go to a scratch folder.
 import { copyFile, mkdir, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLayerName } from '../core/layer.ts'
@@ -12,7 +12,7 @@ import { gitPath, gitRead, type Repository, said } from './repo.ts'
 export interface WorkingTree {
   /** Commit that HEAD names; undefined before the first commit. */
   commit: string | undefined
-  /** Tree of the whole repository with the layer folders as they are now. */
+  /** Tree of the whole repository with the layer folders as they are now; undefined where that is the commit's own. */
   tree: TreeId | undefined
   dirty: ReadonlySet<string>
   /** Environment with which git sees the new objects; empty when nothing is dirty. */
@@ -50,12 +50,8 @@ export async function readWorkingTree(
   scratch: () => Promise<string>,
 ): Promise<WorkingTree> {
   const layers = await layerFolders(project)
-  const { commit, dirty } = await readStatus(project, layers)
-  if (dirty.size === 0 && commit) {
-    const tree = await gitRead(project, ['rev-parse', '--verify', `${commit}^{tree}`])
-    return { commit, tree: treeId(tree.trim()), dirty, env: {} }
-  }
-  if (layers.length === 0) return { commit, tree: undefined, dirty, env: {} }
+  const { commit, dirty } = await readStatus(repo, project, layers)
+  if (layers.length === 0 || (dirty.size === 0 && commit)) return { commit, tree: undefined, dirty, env: {} }
   const env = await temporaryIndex(repo, await scratch())
   if (dirty.size > 0) await addFolders(project, [...dirty], env)
   const tree = await gitRead(project, ['-c', 'core.splitIndex=false', 'write-tree', '--missing-ok'], env)
@@ -64,6 +60,7 @@ export async function readWorkingTree(
 
 /** `git status`, porcelain format 2 (git-status(1)), limited to the layer folders; it writes nothing, not even the index. */
 async function readStatus(
+  repo: Repository,
   project: string,
   layers: string[],
 ): Promise<{ commit: string | undefined; dirty: Set<string> }> {
@@ -84,13 +81,15 @@ async function readStatus(
   const answer = await gitRead(project, [...args, ...(layers.length > 0 ? layers : ['.git'])], {
     GIT_OPTIONAL_LOCKS: '0',
   })
-  const prefix = (await gitRead(project, ['rev-parse', '--show-prefix'])).trim()
+  // Paths are named from the working tree's top.
+  const above = relative(repo.worktree ?? project, project)
+  const skipped = above === '' ? 0 : above.length + 1
   let commit: string | undefined
   for (const line of answer.split('\0')) {
     if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
     const path = pathOfStatusLine(line)
     if (path === undefined) continue
-    const layer = path.slice(prefix.length).split('/')[0] ?? ''
+    const layer = path.slice(skipped).split('/')[0] ?? ''
     if (line.startsWith('u ')) {
       throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, {
         hint: 'resolve it and git add it, or abort the merge',

@@ -38,7 +38,7 @@ export class LocalStore implements Store {
   /** Makes the folders of a new store and clears up after runs that were cut off. For commands that write. */
   async prepare(): Promise<void> {
     try {
-      for (const folder of folders) await mkdir(this.path(folder), { recursive: true })
+      await Promise.all(folders.map((folder) => mkdir(this.path(folder), { recursive: true })))
       const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
       if (version === undefined) await writeAtomic(this.path('format'), `${layoutVersion}\n`)
       else if (version.trim() !== layoutVersion) {
