@@ -1,6 +1,7 @@
 // A disk's layout: its partitions and which of them is the root. Read by the privileged runner with sfdisk and blkid,
 // which print it as lines; this file understands those lines and decides.
 import { printable, VlbError } from './errors.ts'
+import { formatBytes } from './units.ts'
 
 /** Offsets and sizes in bytes. */
 export interface Partition {
@@ -113,9 +114,9 @@ export function checkGrowth(layout: DiskLayout, size: number): void {
   if (size < layout.size) {
     throw new VlbError(
       'VLB_DISK_SHRINK',
-      `disk.size of ${size} bytes is less than the base's ${layout.size} bytes: a disk can only grow`,
+      `disk.size of ${formatBytes(size)} is less than the ${formatBytes(layout.size)} of the disk: a disk can only grow`,
       {
-        hint: 'raise disk.size in vlb.yaml, or leave it out',
+        hint: `raise disk.size in vlb.yaml to ${Math.ceil(layout.size / 2 ** 20)}M or more, or leave it out`,
       },
     )
   }

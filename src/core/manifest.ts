@@ -44,6 +44,7 @@ export function parseManifest(text: string): Manifest | undefined {
     typeof data.contentId === 'string' &&
     typeof data.fileBytes === 'number' &&
     typeof data.inputs === 'object' &&
+    data.inputs !== null &&
     Array.isArray(data.disk?.partitions)
   return sound ? (data as Manifest) : undefined
 }

@@ -1,6 +1,6 @@
 // The plan of a build: what the chain of a revision is made of, and the key of each step.
 import type { Config } from './config.ts'
-import { VlbError } from './errors.ts'
+import { printable, VlbError } from './errors.ts'
 import type { ContentId, Digest, LayerKey } from './ids.ts'
 import { engineVersion, firstContentId, type KeyInputs, keyOf } from './key.ts'
 import { compareLayerNames, type Layer } from './layer.ts'
@@ -75,7 +75,7 @@ export function findLayer(layers: readonly Layer[], wanted: string): Layer {
   )
   const [layer, second] = found
   if (!layer) {
-    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer "${wanted}"`, {
+    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer "${printable(wanted)}"`, {
       hint: `layers: ${layers.map((l) => l.name).join(', ')}`,
     })
   }
@@ -100,11 +100,16 @@ export function checkEnvironment(layers: readonly Layer[], given: Record<string,
   })
 }
 
+/** A name such as "constructor" is a value only where somebody gave it. */
+function own(values: Record<string, string>, name: string): string | undefined {
+  return Object.hasOwn(values, name) ? values[name] : undefined
+}
+
 /** The values a layer gets: `--env`, else vlb.yaml, else the default of its directive. */
 export function environmentOf(layer: Layer, config: Config, given: Record<string, string>): Record<string, string> {
   const values: Record<string, string> = {}
   for (const [name, fallback] of Object.entries(layer.directives.env)) {
-    const value = given[name] ?? config.env[name] ?? fallback
+    const value = own(given, name) ?? own(config.env, name) ?? fallback
     if (value === undefined) {
       throw new VlbError('VLB_ENV', `${layer.name} needs a value for ${name}`, {
         hint: `git vlb build --env ${name}=…, or env: { ${name}: … } in vlb.yaml`,

@@ -33,7 +33,8 @@ export function formatBytes(bytes: number): string {
 
 /** 3.21 → `3.2 s`, 75 → `1m15s`, 7260 → `2h01m`. */
 export function formatSeconds(seconds: number): string {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`
+  // From here on it would be rounded to 60.0.
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds)
   const two = (n: number) => String(n).padStart(2, '0')
   if (whole < 3600) return `${Math.floor(whole / 60)}m${two(whole % 60)}s`

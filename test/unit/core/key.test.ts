@@ -65,7 +65,7 @@ test('the order in which values and includes are given means nothing', () => {
         .filter(([name]) => name !== 'env' && name !== 'includes')
         .reverse(),
     ),
-  } as KeyInputs
+  } as unknown as KeyInputs
   expect(keyOf(turned)).toBe(keyOf(full))
 })
 
@@ -123,7 +123,7 @@ describe('no two sets of fields have one encoding', () => {
     },
     { requiredKeys: ['kind', 'arch', 'engine'] },
   )
-  const fields = (value: KeyInputs) => {
+  const fields = (value: KeyInputs): string => {
     const { env = {}, includes = {}, ...rest } = value
     return JSON.stringify([Object.entries(rest).sort(), Object.entries(env).sort(), Object.entries(includes).sort()])
   }
@@ -142,7 +142,10 @@ describe('no two sets of fields have one encoding', () => {
       fc.property(inputs, (value) => {
         const expected = Object.entries(value).flatMap(([name, part]): [string, string][] => {
           if (name === 'env' || name === 'includes')
-            return Object.entries(part).map(([key, text]) => [`${name === 'env' ? 'env' : 'include'}:${key}`, text])
+            return Object.entries(part as Record<string, string>).map(([key, text]) => [
+              `${name === 'env' ? 'env' : 'include'}:${key}`,
+              text,
+            ])
           return [[name, String(part)]]
         })
         expect(Object.fromEntries(decode(encodeKey(value)))).toEqual(Object.fromEntries(expected))
