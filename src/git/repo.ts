@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { childEnvironment, type Environment } from '../host/env.ts'
-import { run, ToolError } from '../host/run.ts'
+import { ask, ToolError } from '../host/run.ts'
 
 export interface Repository {
   /** Where commands run: a folder in the working tree, or the bare repository itself. */
@@ -30,12 +30,12 @@ export function said(error: ToolError): string {
 
 /** Runs a git command that only reads, and returns what it printed. */
 export async function gitRead(cwd: string, args: readonly string[], env: Environment = {}): Promise<string> {
-  return (await run('git', args, { cwd, env })).stdout
+  return (await ask('git', args, { cwd, env })).stdout
 }
 
 /** The same, for a command that may have no answer: undefined when git ends with status 1. */
 async function gitAsk(cwd: string, args: readonly string[]): Promise<string | undefined> {
-  const { stdout, exitCode } = await run('git', args, { cwd, ok: [0, 1] })
+  const { stdout, exitCode } = await ask('git', args, { cwd, ok: [0, 1] })
   return exitCode === 0 ? stdout.replace(/\n$/, '') : undefined
 }
 
