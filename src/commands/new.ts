@@ -1,7 +1,7 @@
 // git vlb new: the next layer, with a script to fill in.
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import { compareLayerNames, isLayerName } from '../core/layer.ts'
 import type { CommandResult } from '../core/results.ts'
 import { type CommandContext, text, withProject } from './context.ts'
@@ -31,16 +31,17 @@ export async function newLayer(
 /** The next free number in steps of ten; after a given layer, one between it and the next. */
 export function nextName(existing: string[], name: string, after: string | undefined): string {
   if (!/^[A-Za-z0-9._-]+$/.test(name) || /^\d+_/.test(name)) {
-    throw new VlbError('VLB_LAYER_NAME', `"${name}" is no name for a layer`, {
+    throw new VlbError('VLB_LAYER_NAME', `"${printable(name)}" is no name for a layer`, {
       hint: 'letters, digits, ".", "_" and "-", without a number: the number is found for you',
     })
   }
   const numbers = [...existing].sort(compareLayerNames).map((layer) => Number.parseInt(layer, 10))
   if (after === undefined) return layerName((Math.floor((numbers.at(-1) ?? -10) / 10) + 1) * 10, name)
-  const from = Number.parseInt(after, 10)
+  // Its number, or its whole name.
+  const from = /^\d+$/.test(after) || existing.includes(after) ? Number.parseInt(after, 10) : Number.NaN
   if (!numbers.includes(from)) {
-    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer with the number ${after}`, {
-      hint: `layers: ${existing.sort(compareLayerNames).join(', ') || 'none yet'}`,
+    throw new VlbError('VLB_LAYER_UNKNOWN', `no layer with the number ${printable(after)}`, {
+      hint: `layers: ${[...existing].sort(compareLayerNames).join(', ') || 'none yet'}`,
     })
   }
   const next = numbers.find((number) => number > from)

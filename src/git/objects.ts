@@ -182,7 +182,7 @@ export function parseTree(raw: Buffer, idBytes: number): TreeEntry[] {
   for (let at = 0; at < raw.length; ) {
     const space = raw.indexOf(0x20, at)
     const zero = raw.indexOf(0, space)
-    if (space < 0 || zero < 0)
+    if (space < 0 || zero < 0 || zero + 1 + idBytes > raw.length)
       throw new VlbError('VLB_GIT', 'a git tree object is damaged', { hint: 'check the repository: git fsck' })
     const oid = raw.subarray(zero + 1, zero + 1 + idBytes).toString('hex')
     entries.push({ mode: raw.toString('latin1', at, space), name: raw.toString('utf8', space + 1, zero), oid })

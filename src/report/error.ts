@@ -1,6 +1,7 @@
 // Errors as text for people: what, where, and what to do next. Never a stack trace for what was to be expected.
 import { Interrupted, VlbError } from '../core/errors.ts'
 import type { BuildError } from '../core/results.ts'
+import { safe } from './lines.ts'
 import type { Style } from './style.ts'
 
 export function errorText(error: unknown, style: Style): string {
@@ -18,7 +19,7 @@ export function errorText(error: unknown, style: Style): string {
 
 /** A layer that failed: its last lines, then the error. */
 export function buildErrorText(error: BuildError, style: Style): string {
-  const lines = (error.lastLines ?? []).map((line) => `${style('dim', '  |')} ${line}\n`).join('')
+  const lines = (error.lastLines ?? []).map((line) => `${style('dim', '  |')} ${safe(line)}\n`).join('')
   const where = lines ? `${style('dim', `last lines of ${error.layer}:`)}\n${lines}` : ''
   return `${where}${style('red', 'error')}: ${error.message}\n${error.hint ? `${style('cyan', 'hint')}: ${error.hint}\n` : ''}`
 }

@@ -26,9 +26,12 @@ export function stepName(label: string, name: string): string {
   return `${label ? `${safe(label)}: ` : ''}${name === diskStep ? 'growing the disk' : name}`
 }
 
+/** Operating system commands (ECMA-48, 8.3.89), such as one that sets the window's title: Node strips only some. */
+const titles = /\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g
+
 /** Output of scripts may hold anything; a terminal must not obey it. */
 export function safe(text: string): string {
-  return stripVTControlCharacters(text).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\t' ? '  ' : ''))
+  return stripVTControlCharacters(text.replace(titles, '')).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\t' ? '  ' : ''))
 }
 
 export function endText(event: { result: StepResult; seconds: number; bytes: number }): string {

@@ -142,6 +142,6 @@ export function bar(task: string, { done, total, since }: Transfer, columns: num
   const part = Math.min(1, done / total)
   const width = Math.max(10, Math.min(30, columns - 60))
   const full = Math.round(part * width)
-  const left = rate && rate > 0 ? `  ${formatSeconds((total - done) / rate)} left` : ''
+  const left = rate && rate > 0 ? `  ${formatSeconds(Math.max(0, total - done) / rate)} left` : ''
   return `${task} ▕${'█'.repeat(full)}${' '.repeat(width - full)}▏ ${Math.round(part * 100)} %  ${formatBytes(done)} of ${formatBytes(total)}${speed}${left}`
 }

@@ -9,6 +9,7 @@ const manifest: Manifest = {
   id: snapshotId(key),
   key: layerKey(key),
   contentId: contentId(key),
+  nonce: 'n',
   inputs: { kind: 'build-layer', arch: 'x86_64', engine: 1 },
   layer: '10_a',
   project: '/x',
