@@ -1,38 +1,15 @@
-// Bundles src/ into dist/ (split ESM chunks, so a command loads only what it needs) and turns docs/*.1.md into
-// man pages. Run by `npm run build`; prints nothing when all is well.
+// Bundles src/ into dist/ and turns docs/*.1.md into man pages. Run by `npm run build`; prints nothing when all is well.
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { build } from 'esbuild'
 import remarkMan from 'remark-man'
 import remarkParse from 'remark-parse'
 import { unified } from 'unified'
+import { bundleOptions, root } from './bundle-options.mjs'
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const dist = join(root, 'dist')
 
-const result = await build({
-  entryPoints: [join(root, 'src/main.ts')],
-  outdir: dist,
-  bundle: true,
-  splitting: true,
-  minify: true,
-  keepNames: true,
-  sourcemap: true,
-  metafile: true,
-  platform: 'node',
-  target: 'node20.19',
-  format: 'esm',
-  outExtension: { '.js': '.mjs' },
-  chunkNames: '[name]-[hash]',
-  loader: { '.md': 'text' },
-  banner: {
-    // Some dependencies are CommonJS inside and call require.
-    js: "import {createRequire as __vlbRequire} from 'node:module';const require=__vlbRequire(import.meta.url);",
-  },
-  logLevel: 'warning',
-  write: false,
-})
+const result = await build(bundleOptions)
 
 // Stale chunks of an older build would be shipped, so the folder is made anew; written last, so that a failed
 // bundle leaves the working one.
