@@ -3,7 +3,6 @@
 /** Exit status per error code, as docs/git-vlb.1.md lists them. Codes are stable: scripts may match them. */
 export const errorCodes = {
   VLB_USAGE: 2,
-  VLB_UNKNOWN_TEMPLATE: 2,
   VLB_EXISTS: 2,
   VLB_NO_PROJECT: 2,
   VLB_CONFIG: 2,
