@@ -9,7 +9,7 @@ import type { BuildContext } from './context.ts'
 import { checkOutput, makeImage } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 
-export interface BuildOptions extends Omit<ChainOptions, 'rebuild'> {
+export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'> {
   revisions: string[]
   /** Layers to rebuild, by name or number. */
   rebuild: string[]
@@ -41,7 +41,9 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
   try {
     for (const source of sources) checkOptions(source, options)
     if (!options.dryRun) await context.store.prepare()
-    const results = await inParallel(sources, options.jobs, (source) => buildRevision(context, source, options))
+    const results = await inParallel(context, sources, options.jobs, (inner, source) =>
+      buildRevision(inner, source, options, started),
+    )
     return summarise(results, sources, options, (Date.now() - started) / 1000)
   } finally {
     for (const source of sources) await source.objects.close()
@@ -62,18 +64,27 @@ function checkOptions(source: LoadedSource, options: BuildOptions): void {
   outputFor(source, options)
 }
 
-/** Runs `work` over all items, `limit` at a time; results in the order of the items. */
+/** Runs `work` over all items, `limit` at a time; results in the order of the items. An error stops the others, too. */
 async function inParallel<Item, Result>(
+  context: BuildContext,
   items: Item[],
   limit: number,
-  work: (item: Item) => Promise<Result>,
+  work: (context: BuildContext, item: Item) => Promise<Result>,
 ): Promise<Result[]> {
+  const stop = new AbortController()
+  const inner = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) }
   const results: Result[] = []
   const queue = [...items.entries()]
   const worker = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) results[next[0]] = await work(next[1])
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      inner.signal.throwIfAborted()
+      results[next[0]] = await work(inner, next[1])
+    }
   }
-  await Promise.all(Array.from({ length: Math.max(1, limit) }, worker))
+  // Each is waited for, also after an error: the caller removes the temporary files that they use.
+  const failed = (error: unknown) => stop.abort(error)
+  await Promise.all(Array.from({ length: Math.max(1, limit) }, () => worker().catch(failed)))
+  inner.signal.throwIfAborted()
   return results
 }
 
@@ -81,6 +92,7 @@ async function buildRevision(
   context: BuildContext,
   source: LoadedSource,
   options: BuildOptions,
+  since: number,
 ): Promise<RevisionResult> {
   const rebuild = new Set(options.rebuild.map((wanted) => findLayer(source.layers, wanted).name))
   const output = outputFor(source, options)
@@ -89,7 +101,7 @@ async function buildRevision(
     path,
     source.config.base?.from === 'path' ? resolve(context.project.folder, source.config.base.path) : undefined,
   )
-  const chain = await buildChain(context, source, { ...options, rebuild })
+  const chain = await buildChain(context, source, { ...options, rebuild, since })
   if (!chain.top || options.dryRun) return { chain, image: null }
   const image = await makeImage(context, {
     top: chain.top,

@@ -22,6 +22,8 @@ export interface ChainOptions {
   frozen: boolean
   dryRun: boolean
   keepFailed: boolean
+  /** When the command began, in milliseconds: what was built since then is not built again by it. */
+  since: number
 }
 
 export interface Chain {
@@ -102,12 +104,11 @@ export async function buildChain(
   if (options.frozen && missing > 0) throw frozenError(chain, options)
   const result: ChainResult = { layers: [], top: undefined }
   const sources = new StepSources(context, chain)
-  let ground: Ground =
-    chain.base && !options.dryRun && missing > 0 ? { base: await ensureBase(context, chain.base) } : undefined
+  let ground: Ground = chain.base && !options.dryRun ? { base: await ensureBase(context, chain.base) } : undefined
   for (let i = 0; i < chain.steps.length; i++) {
     const step = chain.steps[i] as Step
     const there = chain.found[i]
-    if (there && mustRebuild(step, there, options.rebuild) === undefined) {
+    if (there && !builtAgain(step, there, options)) {
       result.layers.push(report(context, source.label, step, 'cached', there, 0))
       ground = { snapshot: there }
       continue
@@ -127,6 +128,7 @@ export async function buildChain(
       label: source.label,
       keepFailed: options.keepFailed,
       forced,
+      since: options.since,
     })
     if ('failure' in outcome) {
       context.emit({
@@ -159,10 +161,15 @@ export async function buildChain(
   return { ...result, top: ground && 'snapshot' in ground ? ground.snapshot : undefined }
 }
 
+function builtAgain(step: Step, there: Snapshot, options: ChainOptions): boolean {
+  if (Date.parse(there.manifest.builtAt) >= options.since) return false
+  return mustRebuild(step, there, options.rebuild) !== undefined
+}
+
 function countMissing(chain: Chain, options: ChainOptions): number {
   const first = chain.steps.findIndex((step, i) => {
     const there = chain.found[i]
-    return !there || mustRebuild(step, there, options.rebuild) !== undefined
+    return !there || builtAgain(step, there, options)
   })
   return first < 0 ? 0 : chain.steps.length - first
 }
@@ -214,20 +221,18 @@ class StepSources {
   }
 }
 
-type LockedJob = Parameters<typeof buildStep>[1] & { forced: boolean }
+type LockedJob = Parameters<typeof buildStep>[1] & { forced: boolean; since: number }
 
 /** Builds under the lock of the key; whoever waited takes what the other built. */
 async function buildLocked(context: BuildContext, job: LockedJob): Promise<StepOutcome & { built: boolean }> {
   const { step, label } = job
   const started = Date.now()
-  let waited = false
-  const lock = await context.store.lock(step.key, context.signal, (pid) => {
-    waited = true
-    context.emit({ type: 'step-waiting', label, name: step.name, pid })
-  })
+  const lock = await context.store.lock(step.key, context.signal, (pid) =>
+    context.emit({ type: 'step-waiting', label, name: step.name, pid }),
+  )
   try {
-    const there = waited || !job.forced ? await findSnapshot(context, step.key) : undefined
-    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= started))
+    const there = await findSnapshot(context, step.key)
+    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= job.since))
       return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
     const signal = AbortSignal.any([context.signal, lock.lost])
     return { ...(await buildStep({ ...context, signal }, job)), built: true }

@@ -1,15 +1,14 @@
 // The last step: the chain written into one image file; or, with --no-flatten, an overlay on the chain.
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, rename, stat } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import type { OutputSettings } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
-import type { ContentId } from '../core/ids.ts'
 import type { BuiltImage } from '../core/results.ts'
 import { explainWriteError, hashFile } from '../host/files.ts'
 import { failure, spawn } from '../host/run.ts'
 import { convertArguments, createOverlay, virtualSize } from '../image/qcow2.ts'
-import { type ImageRecord, imageRecord, recordImage, saveImageRecord } from '../store/images.ts'
+import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 
@@ -24,15 +23,17 @@ export interface ImageJob {
 }
 
 /** What an image is made from and how: two images with one recipe are the same. */
-export function imageRecipe(content: ContentId, output: OutputSettings, flatten: boolean): string {
-  const form = flatten ? `${output.format} ${output.compress}` : 'overlay'
+export function imageRecipe(top: Snapshot, output: OutputSettings, flatten: boolean): string {
+  const content = top.manifest.contentId
+  // An overlay names its chain, and must be written anew when the store moves.
+  const form = flatten ? `${output.format} ${output.compress}` : `overlay ${top.manifest.nonce} ${top.file}`
   return createHash('sha256').update(`git-vlb image 1\n${content}\n${form}\n`).digest('hex')
 }
 
 /** Writes the image, unless the file there is already what would be written. */
 export async function makeImage(context: BuildContext, job: ImageJob): Promise<BuiltImage> {
   const started = Date.now()
-  const recipe = imageRecipe(job.top.manifest.contentId, job.output, job.flatten)
+  const recipe = imageRecipe(job.top, job.output, job.flatten)
   const known = await imageRecord(context.store.root, job.path)
   const current = known?.recipe === recipe ? known : undefined
   const record = current ?? (await writeImage(context, job, recipe))
@@ -57,14 +58,8 @@ async function writeImage(context: BuildContext, job: ImageJob, recipe: string):
     if (job.flatten) await flatten(context, job, temporary)
     else await overlay(context, job, temporary)
     const { size, blocks } = await stat(temporary)
-    await rename(temporary, job.path)
-    return await recordImage(
-      context.store.root,
-      job.path,
-      recipe,
-      job.output.format === 'raw' ? blocks * 512 : size,
-      undefined,
-    )
+    const bytes = job.flatten && job.output.format === 'raw' ? blocks * 512 : size
+    return await placeImage(context.store.root, temporary, job.path, recipe, bytes)
   } catch (error) {
     throw explainWriteError(error, job.path)
   }

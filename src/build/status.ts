@@ -112,7 +112,7 @@ async function imageState(context: BuildContext, source: LoadedSource, chain: Ch
   const path = resolve(context.project.folder, output.path)
   const record = await imageRecord(context.store.root, path)
   const top = chain.found.at(-1)
-  const wanted = top && [true, false].map((flat) => imageRecipe(top.manifest.contentId, output, flat))
+  const wanted = top && [true, false].map((flat) => imageRecipe(top, output, flat))
   if (record && wanted?.includes(record.recipe)) return { path, state: 'current' }
   return { path, state: record || (await exists(path)) ? 'stale' : 'missing' }
 }

@@ -13,9 +13,9 @@ import { formatBytes, formatSeconds } from '../core/units.ts'
 import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
-import { checkImage, convertArguments, createOverlay, inspectDisk, virtualSize } from '../image/qcow2.ts'
+import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
 import { grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
-import { backingReference, baseFolder, logName, overlayName } from '../store/local.ts'
+import { type BackingReference, baseReference, logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 
@@ -49,6 +49,8 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     await log.end()
     if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
     await checkOverlay(context, job, made.layout)
+    const backing = backingOf(job)
+    if (backing) await nameBacking(join(work, overlayName), backing.stored, backing.format, context.signal)
     const manifest = await describe(context, job, made.layout, seconds())
     for (const name of ['ns', 'src', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
@@ -174,17 +176,17 @@ function rootPlace(layout: DiskLayout): RootPlace {
   return { start: root.start, size: root.size, fs: root.fs ?? '' }
 }
 
+function backingOf({ ground }: StepJob): (BackingReference & { format: 'qcow2' | 'raw' }) | undefined {
+  if (!ground) return undefined
+  if ('snapshot' in ground) return { ...snapshotReference(ground.snapshot.manifest.id), format: 'qcow2' }
+  return { ...baseReference(ground.base.digest, ground.base.file), format: ground.base.imageFormat }
+}
+
 async function overlayOn(context: BuildContext, job: StepJob, size?: number): Promise<void> {
-  const { ground } = job
-  if (!ground) throw new Error(`${job.step.name} stands on nothing`)
-  const backing =
-    'snapshot' in ground
-      ? { reference: backingReference(ground.snapshot.manifest.id), format: 'qcow2' as const }
-      : {
-          reference: `../../bases/${baseFolder(ground.base.digest)}/${ground.base.file}`,
-          format: ground.base.imageFormat,
-        }
-  await createOverlay(job.work, overlayName, backing, size, context.signal)
+  const backing = backingOf(job)
+  if (!backing) throw new Error(`${job.step.name} stands on nothing`)
+  const { building, format } = backing
+  await createOverlay(job.work, overlayName, { reference: building, format }, size, context.signal)
 }
 
 async function growDisk(context: BuildContext, job: StepJob, size: number, runner: RunnerOptions): Promise<DiskLayout> {
@@ -280,6 +282,7 @@ async function describe(context: BuildContext, job: StepJob, layout: DiskLayout,
     id,
     key: step.key,
     contentId: id === (step.key as string) ? firstContentId(step.key) : contentId(id),
+    nonce: randomBytes(16).toString('hex'),
     inputs: step.inputs,
     layer: step.name,
     project: context.project.folder,
@@ -288,7 +291,9 @@ async function describe(context: BuildContext, job: StepJob, layout: DiskLayout,
     bytes: await allocatedBytes(overlay),
     seconds,
     builtAt: new Date().toISOString(),
-    ...(ground && 'snapshot' in ground ? { parent: ground.snapshot.manifest.id } : {}),
+    ...(ground && 'snapshot' in ground
+      ? { parent: ground.snapshot.manifest.id, parentNonce: ground.snapshot.manifest.nonce }
+      : {}),
     ...(ground && 'base' in ground ? { base: ground.base.digest } : {}),
   }
 }

@@ -9,6 +9,8 @@ export interface Manifest {
   id: SnapshotId
   key: LayerKey
   contentId: ContentId
+  /** Another text for every build. An overlay fits only the very disk it was made on, block by block, not a later build of the same key. */
+  nonce: string
   /** What the key was made from, so that `status` can say why another key is new. */
   inputs: KeyInputs
   /** Name of the layer when it was built; not part of the key. */
@@ -25,6 +27,8 @@ export interface Manifest {
   builtAt: string
   /** The snapshot that backs it; undefined for one that stands alone or on a base. */
   parent?: SnapshotId
+  /** The nonce that the parent had. */
+  parentNonce?: string
   /** Digest of the base that backs it. */
   base?: string
 }
@@ -42,6 +46,7 @@ export function parseManifest(text: string): Manifest | undefined {
     typeof data.id === 'string' &&
     typeof data.key === 'string' &&
     typeof data.contentId === 'string' &&
+    typeof data.nonce === 'string' &&
     typeof data.fileBytes === 'number' &&
     typeof data.inputs === 'object' &&
     data.inputs !== null &&

@@ -1,5 +1,6 @@
 // Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
 import { createHash, randomBytes } from 'node:crypto'
+import type { BigIntStats } from 'node:fs'
 import { constants, copyFile, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
@@ -74,7 +75,10 @@ export async function copyShared(from: string, to: string): Promise<void> {
 
 /** What a file is to a cache of its digest: another edit, copy or replacement gives another text. */
 export async function fileIdentity(path: string): Promise<string> {
-  const s = await stat(path, { bigint: true })
+  return identityOf(await stat(path, { bigint: true }))
+}
+
+export function identityOf(s: BigIntStats): string {
   return [s.dev, s.ino, s.size, s.mtimeNs, s.ctimeNs].join(':')
 }
 

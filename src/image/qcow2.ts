@@ -119,6 +119,16 @@ export async function createOverlay(
   await run('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder, signal })
 }
 
+/** Writes another name for the same backing file into an overlay. Neither file's data is looked at. */
+export async function nameBacking(
+  path: string,
+  reference: string,
+  format: 'qcow2' | 'raw',
+  signal: AbortSignal,
+): Promise<void> {
+  await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
+}
+
 /** Throws if qemu-img finds the image's structure damaged. */
 export async function checkImage(path: string, signal: AbortSignal): Promise<void> {
   await run('qemu-img', ['check', '-q', '-f', 'qcow2', path], { signal })

@@ -1,9 +1,9 @@
 // Which images were written, from what: so that an image that is still current is not written again, and never has to be
 // read to find that out.
 import { createHash } from 'node:crypto'
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileIdentity, writeAtomic } from '../host/files.ts'
+import { fileIdentity, identityOf, writeAtomic } from '../host/files.ts'
 
 export interface ImageRecord {
   /** What it was made from and how: content id, format, compression. */
@@ -40,23 +40,26 @@ export async function imageRecord(store: string, image: string): Promise<ImageRe
   return record
 }
 
-/** Records an image just written and not yet flushed. */
-export async function recordImage(
+/** Renames an image just written, and not yet flushed, to where it belongs, and records it. */
+export async function placeImage(
   store: string,
+  written: string,
   image: string,
   recipe: string,
   bytes: number,
-  sha256: string | undefined,
 ): Promise<ImageRecord> {
-  const record: ImageRecord = {
-    recipe,
-    identity: await fileIdentity(image),
-    bytes,
-    unsyncedSince: await bootId(),
-    ...(sha256 ? { sha256 } : {}),
+  // Renaming changes the identity, and another build may put its own image there right after: so ours is asked for by
+  // the open file, not by its name.
+  const file = await open(written, 'r')
+  try {
+    await rename(written, image)
+    const identity = identityOf(await file.stat({ bigint: true }))
+    const record = { recipe, identity, bytes, unsyncedSince: await bootId() }
+    await saveImageRecord(store, image, record)
+    return record
+  } finally {
+    await file.close()
   }
-  await saveImageRecord(store, image, record)
-  return record
 }
 
 export async function saveImageRecord(store: string, image: string, record: ImageRecord): Promise<void> {

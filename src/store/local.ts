@@ -1,7 +1,11 @@
 // The store on disk: bases, snapshots, failures, locks. Whatever has its final name is complete: it was written in
-// tmp/, flushed and renamed. Backing references are relative (`../../snapshots/ID/layer.qcow2`), the same from tmp/ as
-// from their final place, so a store can be moved.
-import { chmod, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+// tmp/, flushed and renamed.
+//
+// Overlays name their backing files relative to themselves, so a store can be moved. qemu puts such a name behind the
+// folder of the overlay and never shortens the result: over a chain the paths would grow by a folder name for each layer
+// and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
+// stands for each and the next one's name holds no folder.
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
@@ -12,14 +16,24 @@ import { Scratch, sweepScratch } from '../host/scratch.ts'
 import type { Damage, Failure, Snapshot, Store } from './store.ts'
 
 const layoutVersion = '1'
-const folders = ['bases', 'snapshots', 'keys', 'failed', 'images', 'downloads', 'digests', 'locks', 'tmp']
+const folders = ['bases', 'snapshots', 'chain', 'keys', 'failed', 'images', 'downloads', 'digests', 'locks', 'tmp']
 
 export const overlayName = 'layer.qcow2'
 export const logName = 'build.log'
 
-/** Where a chain's next overlay finds this snapshot, seen from any folder of the store. */
-export function backingReference(id: SnapshotId): string {
-  return `../../snapshots/${id}/${overlayName}`
+/** How an overlay names what backs it: while it is being built (or failed), in a folder below tmp/ (or failed/), and in chain/. */
+export interface BackingReference {
+  building: string
+  stored: string
+}
+
+export function snapshotReference(id: SnapshotId): BackingReference {
+  return { building: `../../chain/${id}.qcow2`, stored: `${id}.qcow2` }
+}
+
+export function baseReference(digest: string, file: string): BackingReference {
+  const path = `bases/${baseFolder(digest)}/${file}`
+  return { building: `../../${path}`, stored: `../${path}` }
 }
 
 export class LocalStore implements Store {
@@ -61,7 +75,7 @@ export class LocalStore implements Store {
     const manifest = await this.#manifest(id)
     if (manifest === undefined) return undefined
     const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : await this.#damageOf(manifest)
-    if (reason === undefined) return { manifest: manifest as Manifest, file: this.path('snapshots', id, overlayName) }
+    if (reason === undefined) return { manifest: manifest as Manifest, file: await this.#link(id) }
     onDamage({ key, layer: manifest === 'unreadable' ? '' : manifest.layer, reason })
     await this.#drop(id)
     return undefined
@@ -69,9 +83,17 @@ export class LocalStore implements Store {
 
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
     const manifest = await this.#manifest(id)
-    return manifest === undefined || manifest === 'unreadable'
-      ? undefined
-      : { manifest, file: this.path('snapshots', id, overlayName) }
+    return manifest === undefined || manifest === 'unreadable' ? undefined : { manifest, file: await this.#link(id) }
+  }
+
+  /** The snapshot's name in chain/, made if need be. */
+  async #link(id: SnapshotId): Promise<string> {
+    const link = this.path('chain', `${id}.qcow2`)
+    if (await exists(link)) return link
+    await symlink(`../snapshots/${id}/${overlayName}`, link).catch((error: unknown) => {
+      if (!hasErrorCode(error, 'EEXIST')) throw error
+    })
+    return link
   }
 
   /** A key that was built again points to its newest snapshot; the first lies under the key itself. */
@@ -95,15 +117,18 @@ export class LocalStore implements Store {
     const size = (await stat(this.path('snapshots', manifest.id, overlayName)).catch(() => undefined))?.size
     if (size === undefined) return 'its overlay is missing'
     if (size !== manifest.fileBytes) return `its overlay has ${size} bytes instead of ${manifest.fileBytes}`
-    if (manifest.parent !== undefined && !(await exists(this.path('snapshots', manifest.parent, overlayName)))) {
-      return `its parent ${short(manifest.parent)} is missing`
+    if (manifest.parent !== undefined) {
+      const parent = await this.#manifest(manifest.parent)
+      if (parent === undefined) return `its parent ${short(manifest.parent)} is missing`
+      if (parent === 'unreadable' || parent.nonce !== manifest.parentNonce)
+        return `its parent ${short(manifest.parent)} is not the one it was built on`
     }
     if (manifest.base !== undefined && !(await exists(this.path('bases', baseFolder(manifest.base)))))
       return 'its base is missing'
     return undefined
   }
 
-  /** By way of tmp/, so that a half-removed snapshot is never seen. */
+  /** By way of tmp/, so that a half-removed snapshot is never seen. Those that stand on it are dropped when they are found. */
   async #drop(id: SnapshotId): Promise<void> {
     const grave = join(await this.scratch.folder(), 'dropped')
     await rename(this.path('snapshots', id), grave).catch((error: unknown) => {
@@ -123,8 +148,10 @@ export class LocalStore implements Store {
     await rename(staging, folder)
     await sync(this.path('snapshots'))
     if (manifest.id !== (manifest.key as string)) await writeAtomic(this.path('keys', manifest.key), `${manifest.id}\n`)
+    // Left by later builds of the key that are gone by now.
+    else await rm(this.path('keys', manifest.key), { force: true })
     await rm(this.path('failed', manifest.key), { recursive: true, force: true })
-    return { manifest, file: join(folder, overlayName) }
+    return { manifest, file: await this.#link(manifest.id) }
   }
 
   async list(): Promise<Manifest[]> {

@@ -4,7 +4,7 @@ import type { Manifest } from '../core/manifest.ts'
 
 export interface Snapshot {
   manifest: Manifest
-  /** Absolute path of its overlay. */
+  /** Absolute path of its overlay, by way of which qemu finds all that is below it. */
   file: string
 }
 

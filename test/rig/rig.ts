@@ -91,6 +91,10 @@ export class Rig {
     return readFileSync(this.path(...parts), 'utf8')
   }
 
+  exists(...parts: string[]): boolean {
+    return existsSync(this.path(...parts))
+  }
+
   git(...args: string[]): string {
     return execFileSync('git', args, {
       cwd: this.repo,
@@ -159,12 +163,17 @@ export class Rig {
     return hold
   }
 
-  /** Reads a file out of an image or snapshot, without mounting: debugfs on the exported raw file. */
+  /** Reads a file out of an image or snapshot, without mounting; '' if it is not there. */
   readFromImage(image: string, path: string): string {
+    return this.debugfs(image, `cat "${path}"`)
+  }
+
+  /** What debugfs(8) answers about the ext4 root of an image or snapshot, opened through its chain. */
+  debugfs(image: string, request: string): string {
     const raw = join(this.folder, 'inspect.raw')
-    execFileSync('qemu-img', ['convert', '-O', 'raw', image, raw])
+    this.tool('qemu-img', 'convert', '-O', 'raw', image, raw)
     try {
-      return execFileSync('debugfs', ['-R', `cat ${path}`, `${raw}?offset=${1024 * 1024}`], {
+      return execFileSync('debugfs', ['-R', request, `${raw}?offset=${1024 * 1024}`], {
         encoding: 'utf8',
         env: { PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
         stdio: ['ignore', 'pipe', 'ignore'],
@@ -172,6 +181,20 @@ export class Rig {
     } finally {
       rmSync(raw)
     }
+  }
+
+  /** Runs a tool of the host and returns what it printed; throws if it fails. */
+  tool(name: string, ...args: string[]): string {
+    return execFileSync(name, args, {
+      encoding: 'utf8',
+      env: { PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  }
+
+  /** The program as a line of sh, for hooks. */
+  get command(): string {
+    return `${process.execPath} ${program}`
   }
 
   /** What of this rig is still there: mounts, loop devices, processes, temporary files. Gives the kernel a moment. */
