@@ -14,6 +14,7 @@ export const bundleOptions = {
   minify: true,
   keepNames: true,
   sourcemap: true,
+  sourcesContent: false,
   metafile: true,
   platform: 'node',
   target: 'node20.19',

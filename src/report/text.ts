@@ -126,5 +126,5 @@ function bootText(data: BootResult, { style }: TextOptions): string {
   const how = `${data.accelerator}, ${formatSeconds(data.seconds)}`
   if (data.expect === null) return ''
   if (data.ok) return `${style('green', 'booted')}: the console showed "${printable(data.matched ?? '')}" (${how})\n`
-  return `${style('red', 'failed')}: ${data.reason} (${how})\n`
+  return `${style('red', 'failed')} (${how}): ${data.reason}\n`
 }

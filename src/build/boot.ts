@@ -1,0 +1,127 @@
+// `git vlb test-boot`: finds or builds the image, and boots it without changing it.
+import { open, stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { compileExpect, formatOf, type ImageFormat } from '../core/config.ts'
+import { VlbError } from '../core/errors.ts'
+import type { BootResult } from '../core/results.ts'
+import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
+import { imageRecord } from '../store/images.ts'
+import { type AcceleratorSetting, chooseAccelerator } from '../vm/accelerator.ts'
+import { bootGuest } from '../vm/console.ts'
+import type { Forward } from '../vm/qemu.ts'
+import { build } from './build.ts'
+import type { BuildContext } from './context.ts'
+import { loadRevision, loadWorkingTree } from './project.ts'
+
+export interface BootRequest {
+  /** A file, a revision, or undefined for the working tree. */
+  target: string | undefined
+  cwd: string
+  /** Instead of `boot:` in vlb.yaml. */
+  expect: string | undefined
+  /** Hand the console over even if vlb.yaml says what to expect. */
+  console: boolean
+  timeout: number | undefined
+  memory: number | undefined
+  cpus: number | undefined
+  forwards: Forward[]
+  accel: AcceleratorSetting
+  /** Folder for what is remembered about this host. */
+  cache: string
+  /** Standard input is a terminal. */
+  terminal: boolean
+}
+
+interface Image {
+  path: string
+  format: ImageFormat
+}
+
+export async function testBoot(context: BuildContext, request: BootRequest): Promise<BootResult> {
+  const file = request.target === undefined ? undefined : resolve(request.cwd, request.target)
+  const isFile = file !== undefined && ((await stat(file).catch(() => undefined))?.isFile() ?? false)
+  const settings = await bootSettings(context, isFile ? undefined : request.target)
+  const pattern = request.console ? undefined : (request.expect ?? settings.expect)
+  const expect = pattern === undefined ? undefined : compileExpect(pattern)
+  if (pattern !== undefined && !expect) throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${pattern}`)
+  // What is wrong with the request shows before anything is built.
+  const choice = await chooseAccelerator(request.accel, request.cache, context.signal)
+  const image =
+    isFile && file
+      ? await imageOfFile(context, file, request.target ?? file)
+      : await imageOfRevision(context, request.target)
+  if ('failed' in image) throw image.failed
+  context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${choice.reason})` })
+  await context.store.prepare()
+  const outcome = await bootGuest(
+    {
+      image: image.path,
+      format: image.format,
+      memory: request.memory ?? settings.memory,
+      cpus: request.cpus ?? settings.cpus,
+      accelerator: choice.accelerator,
+      forwards: request.forwards,
+      scratch: await context.store.scratch.folder(),
+      expect,
+      timeout: expect ? (request.timeout ?? settings.timeout) : request.timeout,
+      terminal: request.terminal && expect === undefined,
+    },
+    context,
+  )
+  return {
+    ok: outcome.ok,
+    image: image.path,
+    accelerator: choice.accelerator,
+    expect: pattern ?? null,
+    matched: outcome.matched,
+    seconds: outcome.seconds,
+    reason: outcome.reason,
+    exitStatus: outcome.ok ? 0 : outcome.hostFault ? 3 : 1,
+    forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
+  }
+}
+
+async function bootSettings(context: BuildContext, revision: string | undefined) {
+  const source =
+    revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
+  await source.objects.close()
+  return source.config.boot
+}
+
+/** Builds what is missing; an image that is current costs a moment. */
+async function imageOfRevision(
+  context: BuildContext,
+  revision: string | undefined,
+): Promise<Image | { failed: VlbError }> {
+  const result = await build(context, {
+    revisions: revision === undefined ? [] : [revision],
+    last: undefined,
+    env: {},
+    rebuild: [],
+    frozen: false,
+    dryRun: false,
+    keepFailed: false,
+    flatten: true,
+    format: undefined,
+    compress: undefined,
+    output: undefined,
+    jobs: 1,
+    digest: false,
+  })
+  if (result.image) return { path: result.image.path, format: result.image.format as ImageFormat }
+  const { message = 'the image could not be built', hint } = result.error ?? {}
+  return { failed: new VlbError('VLB_LAYER_FAILED', message, hint === undefined ? {} : { hint }) }
+}
+
+/** A file that somebody gives us is what its bytes say; one that names other files is booted only if we wrote it. */
+async function imageOfFile(context: BuildContext, path: string, shown: string): Promise<Image> {
+  const head = Buffer.alloc(512)
+  const handle = await open(path, 'r')
+  const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
+  if (parseQcow2Header(head.subarray(0, bytesRead))?.backing && (await imageRecord(context.store.root, path))) {
+    return { path, format: 'qcow2' }
+  }
+  const named = formatOf(path)
+  if (named !== 'qcow2' && named !== 'raw') return { path, format: named }
+  return { path, format: (await inspectDisk(path, shown)).format }
+}

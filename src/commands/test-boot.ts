@@ -1,0 +1,49 @@
+// git vlb test-boot
+import { join } from 'node:path'
+import { VlbError } from '../core/errors.ts'
+import type { CommandResult } from '../core/results.ts'
+import { parseDuration, parseSize } from '../core/units.ts'
+import { type CommandContext, cacheFolder, list, text, withProject } from './context.ts'
+import type { Options } from './table.ts'
+
+export async function testBoot(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
+  const [{ testBoot: run }, { parseAccelerator }, { parseForward }] = await Promise.all([
+    import('../build/boot.ts'),
+    import('../vm/accelerator.ts'),
+    import('../vm/qemu.ts'),
+  ])
+  const data = await withProject(context, (project) =>
+    run(project, {
+      target,
+      cwd: context.cwd,
+      expect: text(options, 'expect'),
+      console: options['console'] === true,
+      timeout: parsed(options, 'timeout', parseDuration, 'a time such as 90s or 5m'),
+      memory: parsed(options, 'memory', parseSize, 'a size such as 512M or 2G'),
+      cpus: parsed(options, 'cpus', parseCount, 'a number of at least 1'),
+      forwards: list(options, 'forward').map(parseForward),
+      accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),
+      cache: join(cacheFolder(), 'git-vlb'),
+      terminal: process.stdin.isTTY === true,
+    }),
+  )
+  return { kind: 'test-boot', data }
+}
+
+function parseCount(given: string): number | undefined {
+  return /^[1-9]\d{0,2}$/.test(given) ? Number(given) : undefined
+}
+
+/** An option's value, if it was given; VLB_USAGE if it cannot be understood. */
+function parsed<T>(
+  options: Options,
+  name: string,
+  parse: (given: string) => T | undefined,
+  wanted: string,
+): T | undefined {
+  const given = text(options, name)
+  if (given === undefined) return undefined
+  const value = parse(given)
+  if (value === undefined) throw new VlbError('VLB_USAGE', `--${name} takes ${wanted}, not "${given}"`)
+  return value
+}

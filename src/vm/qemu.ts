@@ -1,0 +1,105 @@
+// The command line of qemu for a throw-away boot: pure, and nothing in it lets the guest write to the image.
+import type { ImageFormat } from '../core/config.ts'
+import { printable, VlbError } from '../core/errors.ts'
+
+export const qemu = 'qemu-system-x86_64'
+
+export type Accelerator = 'kvm' | 'tcg'
+
+/** A TCP port of this host's loopback address that leads to one of the guest. */
+export interface Forward {
+  host: number
+  guest: number
+}
+
+export interface Guest {
+  /** Absolute path of the disk image; may be read-only, and may have backing files. */
+  image: string
+  /** Told to qemu, which must never guess: a raw disk could hold a qcow2 header that names files of the host. */
+  format: ImageFormat
+  /** Bytes; rounded up to whole MiB. */
+  memory: number
+  cpus: number
+  accelerator: Accelerator
+  forwards: readonly Forward[]
+}
+
+/** `8080:80`. Throws VLB_USAGE for anything but two port numbers. */
+export function parseForward(text: string): Forward {
+  const match = /^(\d{1,5}):(\d{1,5})$/.exec(text)
+  const [host, guest] = [Number(match?.[1]), Number(match?.[2])]
+  if (isPort(host) && isPort(guest)) return { host, guest }
+  throw new VlbError('VLB_USAGE', `not a port forwarding: "${printable(text, 80)}"`, {
+    hint: 'give HOST:GUEST, two port numbers from 1 to 65535: --forward 8080:80',
+  })
+}
+
+function isPort(port: number): boolean {
+  return port >= 1 && port <= 65_535
+}
+
+/** Throws VLB_HOST_TOOL where images of this host's kind cannot be booted. `arch` as in `process.arch`. */
+export function checkHost(arch: string = process.arch): void {
+  if (arch === 'x64') return
+  throw new VlbError('VLB_HOST_TOOL', `booting images is made for x86-64 hosts; this one is ${arch}`, {
+    hint: 'take the image to an x86-64 host, or boot it with a qemu command line of your own',
+  })
+}
+
+/** A text as the value of one of qemu's comma-separated options (qemu's util/qemu-option.c: a comma is doubled). */
+export function optionValue(text: string): string {
+  return text.replaceAll(',', ',,')
+}
+
+/**
+ * The virtual computer without its devices. Q35: boots MBR disks through SeaBIOS as the older `pc` does, as fast, and
+ * is what every qemu has. `graphics=off` has SeaBIOS write to the serial port too, such as "No bootable device."
+ */
+export function machineArguments(accelerator: Accelerator): string[] {
+  // TCG's default CPU lacks x86-64-v2, which several distributions need; with la57 old kernels and boot loaders fail.
+  const cpu = accelerator === 'kvm' ? 'host' : 'max,la57=off'
+  return [
+    '-nodefaults',
+    '-no-user-config',
+    '-display',
+    'none',
+    '-machine',
+    'q35,graphics=off',
+    '-accel',
+    accelerator,
+    '-cpu',
+    cpu,
+  ]
+}
+
+/**
+ * qemu's arguments for `guest`, its serial console on standard input and output. `monitor`: for a person at a terminal;
+ * `^a x` leaves, `^a h` lists what else there is, and Ctrl-C goes to the guest.
+ */
+export function qemuArguments(guest: Guest, monitor: boolean): string[] {
+  return [
+    ...machineArguments(guest.accelerator),
+    ...['-name', 'git-vlb', '-vga', 'std'],
+    ...['-m', `${Math.ceil(guest.memory / 2 ** 20)}M`, '-smp', String(guest.cpus)],
+    ...['-chardev', `stdio,id=console,signal=off,mux=${monitor ? 'on' : 'off'}`, '-serial', 'chardev:console'],
+    ...(monitor ? ['-mon', 'chardev=console,mode=readline'] : []),
+    ...['-drive', driveOption(guest)],
+    ...['-netdev', networkOption(guest.forwards)],
+    // No network boot: it needs a ROM that not every host has, and only delays "No bootable device."
+    ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...['-device', 'virtio-rng-pci'],
+  ]
+}
+
+/**
+ * `snapshot=on`: the image and what backs it are opened read-only with shared locks; writes go to a file in TMPDIR that
+ * qemu unlinks as soon as it is open, so that the kernel frees it however qemu ends. `file.filename` instead of `file`:
+ * a name with a colon is a name, not a protocol.
+ */
+function driveOption(guest: Guest): string {
+  return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=virtio,snapshot=on`
+}
+
+function networkOption(forwards: readonly Forward[]): string {
+  return ['user,id=net', ...forwards.map((f) => `hostfwd=tcp:127.0.0.1:${f.host}-:${f.guest}`)].join(',')
+}

@@ -1,0 +1,84 @@
+// The whole story on a real Debian: a project from the template is built from packages, booted, asked for its web page,
+// changed and built again. The booted image stays as it is, byte for byte.
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { createServer } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect } from 'vitest'
+import { type Rig, rigTest } from '../rig/rig.ts'
+
+const needs = ['root', 'fuse', 'loop', 'tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64'] as const
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (typeof address !== 'object' || !address) throw new Error('no port')
+  return address.port
+}
+
+/** Asks until there is an answer: services come up around the time of the login prompt. */
+async function fetchPage(port: number): Promise<string> {
+  for (let i = 0; ; i++) {
+    try {
+      const response = await fetch(`http://127.0.0.1:${port}/`, { signal: AbortSignal.timeout(5000) })
+      return await response.text()
+    } catch (error) {
+      if (i === 60) throw error
+      await delay(1000)
+    }
+  }
+}
+
+async function bootAndFetch(rig: Rig): Promise<string> {
+  const port = await freePort()
+  const guest = rig.start(['test-boot', '--console', '--forward', `${port}:80`])
+  try {
+    for (let i = 0; i < 3000 && !/login:/.test(guest.stdout + guest.stderr); i++) await delay(100)
+    expect(guest.stdout + guest.stderr).toMatch(/debian login:/)
+    return await fetchPage(port)
+  } finally {
+    guest.kill('SIGTERM')
+    await guest.ended
+  }
+}
+
+rigTest(
+  'a Debian image is built from the template, boots to its login prompt and serves its page',
+  async (rig) => {
+    await rig.ok('init', '--template', 'debian', '.')
+    rig.commit('a web server')
+    const all = ['00_base', 'disk', '10_nginx', '20_site', '30_motd']
+    expect(await rig.build()).toEqual(all.map((name) => `${name} built`))
+    expect(await rig.build()).toEqual(all.map((name) => `${name} cached`))
+
+    const image = rig.path('build/image.qcow2')
+    const before = await sha256(image)
+    const boot = await rig.json('test-boot', '--expect', 'login:', '--timeout', '10m')
+    expect(boot).toMatchObject({ ok: true, expect: 'login:' })
+    expect(boot.matched).toContain('debian login:')
+    expect(await bootAndFetch(rig)).toContain('<html')
+    expect(await sha256(image)).toBe(before)
+
+    // Nothing to build and nothing to write: booting is not even noticed.
+    const again = await rig.json('build')
+    expect(again.image.written).toBe(false)
+
+    rig.write({ '30_motd/build-layer': '#!/bin/sh\necho changed >/etc/motd\n' })
+    expect(await rig.build()).toEqual([...all.slice(0, 4).map((name) => `${name} cached`), '30_motd built'])
+    rig.commit('another motd')
+    expect(await rig.build()).toEqual(all.map((name) => `${name} cached`))
+
+    const never = await rig.vlb(['test-boot', '--expect', 'this is never shown', '--timeout', '5s'])
+    expect(never.code).toBe(1)
+    expect(never.all).toMatch(/this is never shown/)
+  },
+  needs,
+)
