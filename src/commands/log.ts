@@ -1,6 +1,5 @@
 // git vlb log: the log of a layer's snapshot or of its failure; without a layer, of the last failure.
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
 import { findLayer } from '../core/plan.ts'
@@ -24,10 +23,9 @@ async function lastFailure({ store }: BuildContext): Promise<LogResult> {
 }
 
 async function layerLog(context: BuildContext, wanted: string): Promise<LogResult> {
-  const [{ loadWorkingTree }, { planChain }, { logName }] = await Promise.all([
+  const [{ loadWorkingTree }, { planChain }] = await Promise.all([
     import('../build/project.ts'),
     import('../build/chain.ts'),
-    import('../store/local.ts'),
   ])
   const source = await loadWorkingTree(context.project)
   try {
@@ -37,7 +35,7 @@ async function layerLog(context: BuildContext, wanted: string): Promise<LogResul
     const [step, snapshot] = [chain.steps[at], chain.found[at]]
     const failure = step && (await context.store.failure(step.key))
     if (failure) return await read(name, step.key, true, failure.log)
-    if (step && snapshot) return await read(name, step.key, false, join(dirname(snapshot.file), logName))
+    if (step && snapshot) return await read(name, step.key, false, snapshot.log)
     // Its files, or what it stands on, changed since it failed: what went wrong is still what the user asks for.
     const earlier = await context.store.lastFailure()
     if (earlier?.layer === name) return await read(name, earlier.key, true, earlier.log)

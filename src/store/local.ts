@@ -75,7 +75,7 @@ export class LocalStore implements Store {
     const manifest = await this.#manifest(id)
     if (manifest === undefined) return undefined
     const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : await this.#damageOf(manifest)
-    if (reason === undefined) return { manifest: manifest as Manifest, file: await this.#link(id) }
+    if (reason === undefined) return await this.#snapshot(manifest as Manifest)
     onDamage({ key, layer: manifest === 'unreadable' ? '' : manifest.layer, reason })
     await this.#drop(id)
     return undefined
@@ -83,17 +83,18 @@ export class LocalStore implements Store {
 
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
     const manifest = await this.#manifest(id)
-    return manifest === undefined || manifest === 'unreadable' ? undefined : { manifest, file: await this.#link(id) }
+    return manifest === undefined || manifest === 'unreadable' ? undefined : await this.#snapshot(manifest)
   }
 
-  /** The snapshot's name in chain/, made if need be. */
-  async #link(id: SnapshotId): Promise<string> {
-    const link = this.path('chain', `${id}.qcow2`)
-    if (await exists(link)) return link
-    await symlink(`../snapshots/${id}/${overlayName}`, link).catch((error: unknown) => {
-      if (!hasErrorCode(error, 'EEXIST')) throw error
-    })
-    return link
+  /** Makes its name in chain/ if need be. */
+  async #snapshot(manifest: Manifest): Promise<Snapshot> {
+    const file = this.path('chain', `${manifest.id}.qcow2`)
+    if (!(await exists(file))) {
+      await symlink(`../snapshots/${manifest.id}/${overlayName}`, file).catch((error: unknown) => {
+        if (!hasErrorCode(error, 'EEXIST')) throw error
+      })
+    }
+    return { manifest, file, log: this.path('snapshots', manifest.id, logName) }
   }
 
   /** A key that was built again points to its newest snapshot; the first lies under the key itself. */
@@ -151,7 +152,7 @@ export class LocalStore implements Store {
     // Left by later builds of the key that are gone by now.
     else await rm(this.path('keys', manifest.key), { force: true })
     await rm(this.path('failed', manifest.key), { recursive: true, force: true })
-    return { manifest, file: await this.#link(manifest.id) }
+    return await this.#snapshot(manifest)
   }
 
   async list(): Promise<Manifest[]> {

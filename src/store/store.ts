@@ -6,6 +6,8 @@ export interface Snapshot {
   manifest: Manifest
   /** Absolute path of its overlay, by way of which qemu finds all that is below it. */
   file: string
+  /** Absolute path of its build log. */
+  log: string
 }
 
 /** What a failed build leaves to look at. */

@@ -192,6 +192,11 @@ export class Rig {
     })
   }
 
+  /** Names of all files of the repository's object store. */
+  objects(): string {
+    return this.tool('find', this.path('.git/objects'), '-type', 'f')
+  }
+
   /** The program as a line of sh, for hooks. */
   get command(): string {
     return `${process.execPath} ${program}`
