@@ -35,7 +35,10 @@ async function freePort() {
 async function bootAndFetch() {
   const port = await freePort()
   title(`git vlb test-boot --console --forward ${port}:80`)
-  const guest = spawn(process.execPath, [program, 'test-boot', '--console', '--forward', `${port}:80`], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
+  const guest = spawn(process.execPath, [program, 'test-boot', '--console', '--forward', `${port}:80`], {
+    cwd: folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const seen = { text: '' }
   for (const stream of [guest.stdout, guest.stderr]) {
     stream.on('data', (chunk) => {
@@ -83,7 +86,12 @@ async function fetchPage(port) {
 
 const identity = ['-c', 'user.name=git vlb demo', '-c', 'user.email=demo@example.com']
 vlb('init', '--template', 'debian', folder)
-show('git add . && git commit -m "A web server image"', 'sh', ['-c', `git add . && git ${identity.map((word) => `'${word}'`).join(' ')} commit -q -m "A web server image"`], folder)
+show(
+  'git add . && git commit -m "A web server image"',
+  'sh',
+  ['-c', `git add . && git ${identity.map((word) => `'${word}'`).join(' ')} commit -q -m "A web server image"`],
+  folder,
+)
 vlb('build')
 await bootAndFetch()
 vlb('status')

@@ -1,6 +1,6 @@
 // Brings a fresh checkout to where the program runs: npm packages, the built program, system packages. With --tests also
 // what only the tests need. Plain Node, no dependencies: it runs before there are any.
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,11 @@ const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 if (major < 20 || (major === 20 && minor < 19)) stop(`Node 20.19 or newer is needed; this is ${process.versions.node}.`)
 
 const say = (text) => console.error(`\u001b[2m${text}\u001b[22m`)
-const run = (command, args) => execFileSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] })
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] })
+  if (error || status !== 0) stop(`${command} ${args.join(' ')}: ${error?.message ?? `failed with status ${status}`}`)
+}
 
 function stop(text) {
   console.error(text)
@@ -32,7 +36,19 @@ function buildProgram() {
 }
 
 /** Tests read images from outside, serve packed bases and make disks of all kinds. */
-const testPackages = ['xfsprogs', 'btrfs-progs', 'zstd', 'xz-utils', 'gzip', 'sudo', 'tmux', 'curl', 'shellcheck', 'busybox-static', 'time']
+const testPackages = [
+  'xfsprogs',
+  'btrfs-progs',
+  'zstd',
+  'xz-utils',
+  'gzip',
+  'sudo',
+  'tmux',
+  'curl',
+  'shellcheck',
+  'busybox-static',
+  'time',
+]
 
 /** doctor knows what is missing and how to install it; apt is the one way we take by ourselves. */
 function installSystemPackages() {
@@ -42,27 +58,26 @@ function installSystemPackages() {
   if (wanted.length > 0) apt(wanted, doctor)
   const left = JSON.parse(capture(process.execPath, [join(root, 'dist/main.mjs'), 'doctor', '--json']))
   const unmet = left.checks.filter((check) => check.required && !check.ok)
-  if (unmet.length > 0) stop(`This host cannot build images:\n${unmet.map((c) => `  ${c.name}: ${c.found}`).join('\n')}`)
+  if (unmet.length > 0)
+    stop(`This host cannot build images:\n${unmet.map((c) => `  ${c.name}: ${c.found}`).join('\n')}`)
 }
 
 function isInstalled(name) {
-  return capture('dpkg-query', ['--show', '--showformat=${db:Status-Status}', name]) === 'installed'
+  return capture('dpkg', ['--status', name]).includes('\nStatus: install ok installed\n')
 }
 
 /** Standard output, whatever the exit status. */
 function capture(command, args) {
-  try {
-    return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-  } catch (error) {
-    return error.stdout ?? ''
-  }
+  return spawnSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).stdout ?? ''
 }
 
 function apt(packages, doctor) {
   const isDebian = existsSync('/usr/bin/apt-get') && existsSync('/etc/debian_version')
   if (!isDebian) {
     const lines = doctor.checks.filter((c) => !c.ok).map((c) => `  ${c.name}, for ${c.neededFor}`)
-    stop(`Please install what is missing, then run this again:\n${lines.join('\n')}\n${doctor.install ? `Try: ${doctor.install.join(' ')}` : ''}`)
+    stop(
+      `Please install what is missing, then run this again:\n${lines.join('\n')}\n${doctor.install ? `Try: ${doctor.install.join(' ')}` : ''}`,
+    )
   }
   say(`installing system packages: ${packages.join(' ')}`)
   const prefix = process.getuid() === 0 ? [] : ['sudo']

@@ -74,7 +74,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
     source.label !== '' && source.tree && !path.startsWith('/')
       ? await lookup(source.objects, source.tree, path)
       : undefined
-  if (tracked && tracked.mode.startsWith('100')) {
+  if (tracked?.mode.startsWith('100')) {
     return {
       identity: `blob:${tracked.oid}`,
       path: undefined,

@@ -49,6 +49,15 @@ function listOptions(text: string): PageOption[] {
       const spelled = match[1] ?? ''
       const repeatable = spelled.endsWith('...')
       const flags = spelled.replace(/\.\.\.$/, '').replace(/ ([A-Z][A-Z:=]*)$/, ' <$1>')
-      return [{ flags, repeatable, description: (match[2] ?? '').replace(/\s+/g, ' ').replaceAll('`', '').trim() }]
+      return [{ flags, repeatable, description: plain(match[2] ?? '') }]
     })
+}
+
+/** Without line breaks, code marks and emphasis. */
+function plain(markdown: string): string {
+  return markdown
+    .replace(/\s+/g, ' ')
+    .replaceAll('`', '')
+    .replace(/(^|\s)(\*\*|[*_])(\S+?)\2(?=\W|$)/g, '$1$3')
+    .trim()
 }

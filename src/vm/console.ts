@@ -163,11 +163,14 @@ function busyPort(port: number, guest: Guest): VlbError {
   })
 }
 
+/** What firmware and boot loaders say last when all that follows goes to the screen alone. */
+const loaderWords = /^(Booting from|Booting `|Loading|Probing EDD)/
+
 function withLastLines(what: string, watch: Watch): string {
   const lines = watch.transcript.lastLines(8)
-  if (lines.length === 0)
-    return `${what}; it said nothing at all (a Linux guest needs console=ttyS0 on its kernel's command line)`
-  return [`${what}; its last lines:`, ...lines].join('\n  ')
+  const silent = loaderWords.test(lines.at(-1) ?? 'Loading')
+  const advice = silent ? ['(a Linux guest needs console=ttyS0 on the command line of its kernel)'] : []
+  return [`${what}; its last lines:`, ...lines, ...advice].join('\n  ')
 }
 
 /** qemu leaves the terminal in order on SIGTERM; one whose guest hangs in KVM hears SIGKILL only. */

@@ -94,10 +94,11 @@ export function qemuArguments(guest: Guest, monitor: boolean): string[] {
 /**
  * `snapshot=on`: the image and what backs it are opened read-only with shared locks; writes go to a file in TMPDIR that
  * qemu unlinks as soon as it is open, so that the kernel frees it however qemu ends. `file.filename` instead of `file`:
- * a name with a colon is a name, not a protocol.
+ * a name with a colon is a name, not a protocol. `werror=report`: with no space left there the guest gets write errors,
+ * and says so, instead of being paused in silence.
  */
 function driveOption(guest: Guest): string {
-  return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=virtio,snapshot=on`
+  return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=virtio,snapshot=on,werror=report`
 }
 
 function networkOption(forwards: readonly Forward[]): string {
