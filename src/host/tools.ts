@@ -62,6 +62,7 @@ export const tools: readonly Tool[] = [
   tool('mount', mountTools, 'the root file system of a layer', needed),
   tool('umount', mountTools, 'the root file system of a layer', needed),
   tool('losetup', mountTools, 'the root file system of a layer', needed),
+  tool('fstrim', utilLinux, 'small snapshots', needed),
   tool('pivot_root', utilLinux, 'the sandbox', needed),
   tool('blkid', utilLinux, 'finding file systems', needed),
   tool('sfdisk', sfdisk, 'reading and growing partition tables', needed),

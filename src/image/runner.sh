@@ -87,6 +87,14 @@ mount_root() { # START SIZE FILESYSTEM; sets `root`
     die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
 }
 
+# Gives back what the script wrote and deleted again. The discard mount option alone does not: it tells of each deleted
+# file by itself, and qcow2 only frees whole clusters. Not worth it for a layer that wrote next to nothing, since it also
+# notes all other free space as free, in some hundred KiB of the snapshot's tables.
+trim_root() { # FILE
+  sync -f "$root"
+  (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) || fstrim -- "$root" || true
+}
+
 unmount_root() {
   umount -- "$root" && return
   local holders
@@ -231,7 +239,9 @@ lend_dns() { # sets `dns_file`, the file inside the image that is to show them
   [ -d "${dns_link%/*}" ] || return
   rm -rf "$ns/saved" && mkdir "$ns/saved"
   if [ -e "$dns_link" ] || [ -L "$dns_link" ]; then
-    if ! cp -a -- "$dns_link" "$ns/saved/resolv.conf" || ! rm -f -- "$dns_link"; then
+    if ! cp -a -- "$dns_link" "$ns/saved/resolv.conf" || ! rm -f -- "$dns_link" 2>/dev/null; then
+      # Immutable (chattr(1)): nobody can replace it, so a mount may cover it.
+      [ ! -f "$dns_link" ] || [ -L "$dns_link" ] || dns_file=cover:${dns_link#"$root"}
       dns_link='' && return
     fi
   fi
@@ -241,15 +251,23 @@ lend_dns() { # sets `dns_file`, the file inside the image that is to show them
 dns_target=/run/vlb/resolv.conf
 
 return_dns() {
+  local ours now target
   [ -n "$dns_link" ] || return
   # A script or package that put its own file there means it.
   [ "$(readlink -- "$dns_link")" = "$dns_target" ] || return
   rm -- "$dns_link"
-  if ! cmp -s -- "$ns/dns/resolv.conf" "$ns/saved/ours"; then
+  ours=$(<"$ns/saved/ours") now=$(<"$ns/dns/resolv.conf")
+  if [ "${now#"$ours"}" = "$now" ]; then
     cat "$ns/dns/resolv.conf" >"$dns_link"
-  elif [ -e "$ns/saved/resolv.conf" ] || [ -L "$ns/saved/resolv.conf" ]; then
+    return
+  fi
+  if [ -e "$ns/saved/resolv.conf" ] || [ -L "$ns/saved/resolv.conf" ]; then
     cp -a -- "$ns/saved/resolv.conf" "$dns_link"
   fi
+  # Lines that the script added go to the image's own file, without the host's before them.
+  now=${now#"$ours"}
+  target=$(within "$root" /etc/resolv.conf)
+  [ -z "$now" ] || [ ! -d "${target%/*}" ] || printf '%s\n' "${now#$'\n'}" >>"$target"
 }
 
 # Debian's way to keep packages from starting services (invoke-rc.d(8)); systemd's tools see that they are in a chroot.
@@ -283,12 +301,15 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   [ "$network" = none ] && option=(--net)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
   # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
+  # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
   unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
+    setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
     env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" {from_daemon}<&- {to_daemon}>&-
   status=$?
   return_dns
   allow_services
   ((${#made[@]} == 0)) || rmdir --ignore-fail-on-non-empty -- "${made[@]}"
+  trim_root "$work/layer.qcow2"
   unmount_root
   detach
   printf 'exit %s\n' "$status"
@@ -309,10 +330,13 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT
       mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp &&
       mkdir -m 1777 run/lock && mkdir run/vlb &&
       mount --bind "$1/ns/dns" run/vlb &&
-      mount --bind "$1/src" mnt
+      mount --bind "$1/src" mnt &&
+      # The host's file system: without nodev a node made there would open the host's disks.
+      mount -o remount,bind,nosuid,nodev mnt
   } || { echo 'git vlb: cannot set up the sandbox' && exit 70; }
   case $4 in
     '' | "$dns_target") ;;
+    cover:*) mount --bind run/vlb/resolv.conf ".${4#cover:}" ;;
     *) mkdir -p ".${4%/*}" && ln -sf "$dns_target" ".$4" ;;
   esac
   if [ "$2" = none ]; then ip link set lo up 2>/dev/null; fi
