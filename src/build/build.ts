@@ -53,8 +53,13 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
 async function loadAll(context: BuildContext, revisions: string[]): Promise<LoadedSource[]> {
   if (revisions.length === 0) return [await loadWorkingTree(context.project)]
   const sources: LoadedSource[] = []
-  for (const name of new Set(revisions)) sources.push(await loadRevision(context.project, name))
-  return sources
+  try {
+    for (const name of new Set(revisions)) sources.push(await loadRevision(context.project, name))
+    return sources
+  } catch (error) {
+    for (const source of sources) await source.objects.close()
+    throw error
+  }
 }
 
 function checkOptions(source: LoadedSource, options: BuildOptions): void {

@@ -8,8 +8,8 @@ import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from 
 import { checkLayers, type Source } from '../core/plan.ts'
 import { submodule } from '../git/materialise.ts'
 import { loadIsomorphic, lookup, type Objects, openObjects } from '../git/objects.ts'
-import { openRepository, type Repository, readSettings, resolveRevision } from '../git/repo.ts'
-import { layerFolders, readWorkingTree, symlinkedLayer } from '../git/worktree.ts'
+import { openRepository, type Repository, type Revision, readSettings, resolveRevision } from '../git/repo.ts'
+import { layerFolders, readWorkingTree, symlinkedLayer, type WorkingTree } from '../git/worktree.ts'
 import type { Environment } from '../host/env.ts'
 import { LocalStore } from '../store/local.ts'
 
@@ -73,7 +73,28 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
     // git is at work for some milliseconds; this process has nothing else to do.
     loadIsomorphic(),
   ])
-  const objects = await openObjects(project.repo, working.env)
+  return await withObjects(await openObjects(project.repo, working.env), (objects) =>
+    readWorkingLayers(project, config, names, working, objects),
+  )
+}
+
+/** Closes the objects if reading them fails: the git that reads them would keep this process alive. */
+async function withObjects<T>(objects: Objects, read: (objects: Objects) => Promise<T>): Promise<T> {
+  try {
+    return await read(objects)
+  } catch (error) {
+    await objects.close()
+    throw error
+  }
+}
+
+async function readWorkingLayers(
+  project: Project,
+  config: Config,
+  names: readonly string[],
+  working: WorkingTree,
+  objects: Objects,
+): Promise<LoadedSource> {
   const tree = working.tree ?? (working.commit && (await objects.treeOf(working.commit)))
   const top = tree ? await lookup(objects, treeId(tree), project.prefix) : undefined
   const entries = top ? await objects.tree(treeId(top.oid)) : []
@@ -110,7 +131,7 @@ async function readConfig(folder: string): Promise<Config> {
   try {
     return parseConfig(await readFile(join(folder, configFile), 'utf8'), configFile, basename(folder))
   } catch (error) {
-    if (!hasErrorCode(error, 'ENOENT')) throw error
+    if (!hasErrorCode(error, 'ENOENT', 'EISDIR')) throw error
     throw new VlbError('VLB_NO_PROJECT', `no ${configFile} in ${folder} or above it`, {
       hint: 'start a project here: git vlb init',
     })
@@ -120,11 +141,15 @@ async function readConfig(folder: string): Promise<Config> {
 /** A revision, without checking it out. */
 export async function loadRevision(project: Project, name: string): Promise<LoadedSource> {
   const revision = await resolveRevision(project.repo, name)
-  const objects = await openObjects(project.repo)
+  return await withObjects(await openObjects(project.repo), (objects) => readRevision(project, revision, objects))
+}
+
+async function readRevision(project: Project, revision: Revision, objects: Objects): Promise<LoadedSource> {
+  const { name } = revision
   const top = await lookup(objects, revision.tree, project.prefix)
   const entries = top?.mode === '40000' ? await objects.tree(treeId(top.oid)) : []
   const file = `${name}:${project.prefix ? `${project.prefix}/` : ''}${configFile}`
-  const blob = entries.find((e) => e.name === configFile)
+  const blob = entries.find((e) => e.name === configFile && e.mode.startsWith('100'))
   if (!top || !blob) {
     throw new VlbError('VLB_NO_PROJECT', `no ${file}`, {
       hint: "name a revision that has it, or go to the project's folder: -C DIR",

@@ -1,7 +1,7 @@
 // git vlb build
 import { resolve } from 'node:path'
 import { compressions, imageFormats } from '../core/config.ts'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import type { CommandResult } from '../core/results.ts'
 import { type CommandContext, choice, list, text, withProject } from './context.ts'
 import type { Options } from './table.ts'
@@ -33,7 +33,10 @@ function parseAssignments(assignments: string[]): Record<string, string> {
   const values: Record<string, string> = {}
   for (const assignment of assignments) {
     const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(assignment)
-    if (!match?.[1]) throw new VlbError('VLB_USAGE', `--env takes NAME=VALUE, not "${assignment}"`)
+    if (!match?.[1])
+      throw new VlbError('VLB_USAGE', `--env takes NAME=VALUE, not "${printable(assignment)}"`, {
+        hint: 'see: git vlb build -h',
+      })
     values[match[1]] = match[2] ?? ''
   }
   return values
@@ -42,6 +45,8 @@ function parseAssignments(assignments: string[]): Record<string, string> {
 function parseJobs(given: string | undefined): number {
   const jobs = given === undefined ? 1 : Number(given)
   if (!Number.isInteger(jobs) || jobs < 1)
-    throw new VlbError('VLB_USAGE', `-j takes a number of at least 1, not "${given}"`)
+    throw new VlbError('VLB_USAGE', `-j takes a number of at least 1, not "${given}"`, {
+      hint: 'see: git vlb build -h',
+    })
   return jobs
 }

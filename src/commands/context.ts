@@ -1,8 +1,9 @@
 // What a command gets, and how it opens a project.
 
 import type { BuildContext } from '../build/context.ts'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import { nearest } from '../core/nearest.ts'
 import type { Options } from './table.ts'
 
 export interface CommandContext {
@@ -49,7 +50,10 @@ export function choice<Word extends string>(options: Options, name: string, word
   if (value === undefined) return undefined
   const word = words.find((w) => w === value)
   if (word) return word
-  throw new VlbError('VLB_USAGE', `--${name} takes one of ${words.join(', ')}, not "${value}"`)
+  const meant = nearest(value, words)
+  throw new VlbError('VLB_USAGE', `--${name} takes one of ${words.join(', ')}, not "${printable(value)}"`, {
+    hint: meant ? `did you mean ${meant}?` : 'see -h for all options',
+  })
 }
 
 /** Another environment variable of ours, read in this one place. */

@@ -60,7 +60,7 @@ export function findScript(layer: string, entries: readonly TreeEntry[]): TreeEn
   const path = `${layer}/${script.name}`
   if (script.mode === '100644') {
     throw new VlbError('VLB_SCRIPT_MODE', `${path} is not executable`, {
-      hint: `git update-index --chmod=+x ${path} && chmod +x ${path}`,
+      hint: `git add --chmod=+x ${path} && chmod +x ${path}`,
     })
   }
   if (script.mode !== '100755') {

@@ -149,7 +149,7 @@ describe('layer folders', () => {
     rig.git('checkout', '-q', 'main')
     rig.write({ '10_good/motd': 'ours\n' })
     rig.commit()
-    expect(() => rig.git('merge', 'theirs')).toThrow('CONFLICT')
+    expect(() => rig.git('merge', 'theirs')).toThrow()
     await refused(rig, ['build'], { says: '10_good/motd has a merge conflict', hint: ['git add', 'abort the merge'] })
     // What is committed is not touched by it.
     expect(await rig.build('theirs')).toEqual(['10_good built'])
@@ -163,7 +163,7 @@ describe('scripts', () => {
     rig.commit()
     const { stderr } = await refused(rig, ['build'], {
       says: '10_good/build-layer is not executable',
-      hint: 'git update-index --chmod=+x',
+      hint: 'git add --chmod=+x',
     })
     const command = /hint: (.*)\n/.exec(stderr)?.[1] ?? ''
     execFileSync('sh', ['-c', command], { cwd: rig.repo, env: rig.env })
@@ -261,7 +261,7 @@ describe('the command line', () => {
 
   rigTest('formats and numbers that are none', async (rig) => {
     project(rig)
-    await refused(rig, ['build', '--format', 'iso'], { says: '--format takes one of qcow2, raw', hint: 'git vlb' })
+    await refused(rig, ['build', '--format', 'iso'], { says: '--format takes one of qcow2, raw', hint: '-h' })
     await refused(rig, ['build', '-j', '0'], { says: '-j takes a number of at least 1, not "0"', hint: 'git vlb' })
     await refused(rig, ['build', '--compress', 'zstd', '--format', 'raw'], {
       says: 'needs the format qcow2',

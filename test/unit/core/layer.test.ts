@@ -94,7 +94,7 @@ describe('the script of a folder', () => {
       [file('build-layer', '100644')],
       'VLB_SCRIPT_MODE',
       '10_a/build-layer is not executable',
-      'git update-index --chmod=+x',
+      'git add --chmod=+x',
     ],
     [
       'a symlink',
