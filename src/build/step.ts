@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { createWriteStream, type WriteStream } from 'node:fs'
 import { mkdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { StringDecoder } from 'node:string_decoder'
 import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition } from '../core/disk.ts'
 import { VlbError } from '../core/errors.ts'
 import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
@@ -80,6 +81,8 @@ async function checkOverlay(context: BuildContext, job: StepJob, layout: DiskLay
 class BuildLog {
   readonly #file: WriteStream
   readonly #tell: (line: string) => void
+  // A character's bytes may come in two chunks.
+  readonly #decoder = new StringDecoder('utf8')
   #rest = ''
   #failed: Error | undefined
   readonly last: string[] = []
@@ -95,7 +98,7 @@ class BuildLog {
 
   write = (chunk: Buffer): void => {
     this.#file.write(chunk)
-    const lines = (this.#rest + chunk.toString('utf8')).split('\n')
+    const lines = (this.#rest + this.#decoder.write(chunk)).split('\n')
     // A program that never ends its line must not fill our memory.
     this.#rest = (lines.pop() ?? '').slice(-10_000)
     for (const line of lines) this.#line(line)
@@ -103,7 +106,7 @@ class BuildLog {
 
   #line(line: string): void {
     // A progress bar rewrites its line by carriage returns: what stands there in the end is the line.
-    const shown = line.replace(/\r+$/, '').split('\r').at(-1) ?? ''
+    const shown = (line.replace(/\r+$/, '').split('\r').at(-1) ?? '').slice(0, 2000)
     this.#tell(shown)
     this.last.push(shown)
     if (this.last.length > 20) this.last.shift()

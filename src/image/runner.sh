@@ -19,11 +19,17 @@ die() { # CODE TEXT
 # --- namespaces -----------------------------------------------------------------------------------------------------
 
 enter() { # WORK ACTION ARGUMENT...
-  unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@"
-  local status=$?
+  local status
+  # What we are given as standard error may be a socket, which opens for nobody who writes to /dev/stderr: by way of
+  # cat it is a pipe.
+  {
+    unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@" 2>&1 >&4 4>&- |
+      cat >&2 4>&-
+    status=${PIPESTATUS[0]}
+  } 4>&1
   # What root made in there, the user who owns WORK could not remove.
   rm -rf --one-file-system -- "$1/src" "$1/scratch"
-  exit $status
+  exit "$status"
 }
 
 # Process 1 of the PID namespace: when it ends, the kernel kills all others in there, drops the mounts with the mount

@@ -56,12 +56,12 @@ rigTest('one revision cannot be built: the others are told, nothing runs on behi
   rig.project({ '10_a': hold.line })
   rig.commit()
   rig.git('checkout', '--quiet', '-b', 'broken')
-  rig.write({ 'vlb.yaml': `version: 1\nbase: { path: tiny.raw, sha256: ${'0'.repeat(64)} }\n` })
+  rig.write({ 'vlb.yaml': `version: 1\nbase: { path: tiny.raw, sha256: ${'f'.repeat(64)} }\n` })
   rig.commit()
   const running = rig.start(['build', '-j', '2', 'main', 'broken'])
   const ran = await running.ended
   expect(ran.code, ran.all).toBe(2)
-  expect(ran.stderr).toContain('expected sha256 0000')
+  expect(ran.stderr).toContain('expected sha256 ffff')
   expect(running.descendants()).toEqual([])
 })
 

@@ -202,6 +202,11 @@ export class Rig {
     return `${process.execPath} ${program}`
   }
 
+  /** Process ids of all whose command line holds the text. */
+  processes(text: string): string[] {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && processCommand(name).includes(text))
+  }
+
   /** What of this rig is still there: mounts, loop devices, processes, temporary files. Gives the kernel a moment. */
   async leaks(): Promise<string[]> {
     let found: string[] = []
