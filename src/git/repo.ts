@@ -2,7 +2,7 @@
 // questions; simple-git, which this file owns, is for what changes a repository.
 import { realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { printable, VlbError } from '../core/errors.ts'
+import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { childEnvironment, type Environment } from '../host/env.ts'
 import { ask, ToolError } from '../host/run.ts'
@@ -39,9 +39,21 @@ async function gitAsk(cwd: string, args: readonly string[]): Promise<string | un
   return exitCode === 0 ? stdout.replace(/\n$/, '') : undefined
 }
 
+async function folderAt(path: string): Promise<string> {
+  try {
+    // The slash makes it fail for what is no folder.
+    return await realpath(`${path}/`)
+  } catch (error) {
+    if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR', 'EACCES')) throw error
+    throw new VlbError('VLB_USAGE', `cannot go to ${printable(path)}: ${(error as Error).message.split(',')[0]}`, {
+      hint: 'give a folder that is there: -C DIR',
+    })
+  }
+}
+
 /** Finds the repository that `cwd` lies in. */
 export async function openRepository(cwd: string): Promise<Repository> {
-  const here = await realpath(cwd)
+  const here = await folderAt(cwd)
   let answer: string
   try {
     const wanted = [
