@@ -1,0 +1,29 @@
+// Measures git vlb against the least that the same work takes: `npm run bench`.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { debianRows } from './debian.ts'
+import { Lab } from './lab.ts'
+import { machine, page, plainTable } from './page.ts'
+import { tinyRows } from './tiny.ts'
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+const lab = new Lab()
+process.once('SIGINT', () => process.exit(130))
+process.once('exit', () => lab.close())
+
+const only = process.argv[2]
+const rows = [
+  ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
+  ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
+]
+console.log(plainTable(rows))
+const unmet = rows.filter((row) => row.met === false)
+console.log(unmet.length === 0 ? '\nAll bounds are met.' : `\n${unmet.length} bounds are not met.`)
+writeFileSync(join(root, 'test/artefacts/bench.json'), `${JSON.stringify({ machine: machine(), rows }, null, 2)}\n`)
+if (only === undefined) {
+  const intro = readFileSync(join(root, 'test/bench/intro.md'), 'utf8')
+  writeFileSync(join(root, 'docs/benchmarks.md'), page(rows, intro))
+}
+process.exitCode = unmet.length === 0 ? 0 : 1
