@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { compileExpect, formatOf, type ImageFormat } from '../core/config.ts'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import type { BootResult } from '../core/results.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { imageRecord } from '../store/images.ts'
@@ -51,7 +51,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       ? await imageOfFile(context, file, request.target ?? file)
       : await imageOfRevision(context, request.target)
   if ('failed' in image) throw image.failed
-  context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${choice.reason})` })
+  context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
   await context.store.prepare()
   const outcome = await bootGuest(
     {

@@ -5,8 +5,7 @@ import { safe } from './lines.ts'
 import type { Style } from './style.ts'
 
 export function errorText(error: unknown, style: Style): string {
-  if (error instanceof Interrupted)
-    return `${style('yellow', 'interrupted')}: nothing half-built was kept; finished layers were\n`
+  if (error instanceof Interrupted) return `${style('yellow', 'interrupted')} by ${error.signal}\n`
   if (error instanceof VlbError) {
     return `${style('red', 'error')}: ${error.message}\n${error.hint ? `${style('cyan', 'hint')}: ${error.hint}\n` : ''}`
   }
