@@ -97,6 +97,7 @@ async function imageOfRevision(
     revisions: revision === undefined ? [] : [revision],
     last: undefined,
     env: {},
+    secrets: new Map(),
     rebuild: [],
     frozen: false,
     dryRun: false,

@@ -2,7 +2,7 @@
 import { extname, resolve } from 'node:path'
 import type { Compression, ImageFormat, OutputSettings } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
-import { checkEnvironment, findLayer, upTo } from '../core/plan.ts'
+import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts'
 import type { BuildError, BuildResult, BuiltImage, BuiltLayer } from '../core/results.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import type { BuildContext } from './context.ts'
@@ -64,6 +64,7 @@ async function loadAll(context: BuildContext, revisions: string[]): Promise<Load
 
 function checkOptions(source: LoadedSource, options: BuildOptions): void {
   checkEnvironment(source.layers, options.env)
+  checkSecrets(source.layers, new Set(options.secrets.keys()))
   upTo(source.layers, options.last)
   for (const wanted of options.rebuild) findLayer(source.layers, wanted)
   outputFor(source, options)

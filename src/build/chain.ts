@@ -4,9 +4,9 @@ import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
 import { short } from '../core/ids.ts'
 import type { Layer } from '../core/layer.ts'
-import { planSteps, type Step, upTo } from '../core/plan.ts'
+import { planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
-import { materialise } from '../git/materialise.ts'
+import { materialise, materialiseEntry } from '../git/materialise.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
@@ -24,6 +24,8 @@ export interface ChainOptions {
   keepFailed: boolean
   /** When the command began, in milliseconds: what was built since then is not built again by it. */
   since: number
+  /** Values of --secret, by id. */
+  secrets: ReadonlyMap<string, Buffer>
 }
 
 export interface Chain {
@@ -118,6 +120,7 @@ export async function buildChain(
         result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
       return result
     }
+    if (i === chain.steps.length - missing) checkSecretsAbove(chain, i, options)
     await sources.write(i)
     const forced = there !== undefined
     const outcome = await buildLocked(context, {
@@ -127,6 +130,7 @@ export async function buildChain(
       root: source.config.disk.root,
       label: source.label,
       keepFailed: options.keepFailed,
+      secrets: step.layer ? secretsOf(step.layer, options.secrets) : new Map(),
       forced,
       since: options.since,
     })
@@ -164,6 +168,11 @@ export async function buildChain(
 function builtAgain(step: Step, there: Snapshot, options: ChainOptions): boolean {
   if (Date.parse(there.manifest.builtAt) >= options.since) return false
   return mustRebuild(step, there, options.rebuild) !== undefined
+}
+
+/** A secret that the last layer lacks is no news to have after the first was built. */
+function checkSecretsAbove(chain: Chain, from: number, options: ChainOptions): void {
+  for (const { layer } of chain.steps.slice(from)) if (layer) secretsOf(layer, options.secrets)
 }
 
 function countMissing(chain: Chain, options: ChainOptions): number {
@@ -211,8 +220,12 @@ class StepSources {
     const git = { repo: this.#context.project.repo, objects: source.objects, env: source.env }
     for (const [i, step] of steps.entries()) {
       this.#folders[i] = i < from ? '' : await this.#context.store.scratch.folder()
-      if (i >= from && step.layer)
-        await materialise(git, step.layer.tree, join(this.#folders[i] ?? '', 'src'), step.name)
+      if (i < from || !step.layer) continue
+      const work = this.folder(i)
+      await materialise(git, step.layer.tree, join(work, 'src'), step.name)
+      for (const [path, entry] of Object.entries(step.layer.includes)) {
+        await materialiseEntry(git, entry, join(work, 'include', path), path)
+      }
     }
   }
 

@@ -2,7 +2,8 @@
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { type Config, configFile, parseConfig } from '../core/config.ts'
-import { hasErrorCode, VlbError } from '../core/errors.ts'
+import type { Directives } from '../core/directives.ts'
+import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
@@ -66,16 +67,49 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
       hint: 'name a revision: git vlb build main',
     })
   }
+  const first = await readWorkingSource(project, [])
+  const included = [...new Set(first.layers.flatMap((layer) => layer.directives.includes))]
+  if (included.length === 0) return first
+  // Only the scripts tell what else is to be looked at.
+  await first.objects.close()
+  const second = await readWorkingSource(project, included)
+  return await withObjects(second.objects, async () => ({
+    ...second,
+    layers: await withIncludes(second, second.layers),
+  }))
+}
+
+async function readWorkingSource(project: Project, included: readonly string[]): Promise<LoadedSource> {
   const [config, names, working] = await together([
     readConfig(project.folder),
     layerFolders(project.folder),
-    readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder()),
+    readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), included),
     // git is at work for some milliseconds; this process has nothing else to do.
     loadIsomorphic(),
   ])
   return await withObjects(await openObjects(project.repo, working.env), (objects) =>
     readWorkingLayers(project, config, names, working, objects),
   )
+}
+
+/** The layers with what their include directives name. */
+async function withIncludes(source: Pick<LoadedSource, 'objects' | 'tree'>, layers: Layer[]): Promise<Layer[]> {
+  const complete: Layer[] = []
+  for (const layer of layers) {
+    const includes: Layer['includes'] = {}
+    for (const path of layer.directives.includes) {
+      const entry = source.tree && (await lookup(source.objects, source.tree, path))
+      if (!entry) {
+        throw new VlbError('VLB_INCLUDE', `${layer.name} includes ${printable(path)}, which git does not hold`, {
+          hint: 'name a path below the folder of vlb.yaml, and git add it (is it ignored? git check-ignore -v PATH)',
+        })
+      }
+      if (entry.mode === '160000') throw submodule(path)
+      includes[path] = entry
+    }
+    complete.push({ ...layer, includes })
+  }
+  return complete
 }
 
 /** Closes the objects if reading them fails: the git that reads them would keep this process alive. */
@@ -165,8 +199,9 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
     if (!['40000', '120000', '160000'].includes(entry.mode) || !isLayerName(entry.name)) continue
     layers.push(await readLayer(objects, entry, false))
   }
-  const loaded = { label: name, commit: revision.commit, config, layers: checkLayers(layers, config, file), objects }
-  return { ...loaded, env: {}, tree: treeId(top.oid) }
+  const tree = treeId(top.oid)
+  const complete = await withIncludes({ objects, tree }, checkLayers(layers, config, file))
+  return { label: name, commit: revision.commit, config, layers: complete, objects, env: {}, tree }
 }
 
 async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Promise<Layer> {
@@ -176,5 +211,21 @@ async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Pr
   const tree = treeId(entry.oid)
   const script = findScript(name, await objects.tree(tree))
   const { directives, interpreter } = readScript(await objects.blob(script.oid), `${name}/${script.name}`)
-  return { name, kind: script.name, tree, directives, interpreter, dirty }
+  if (script.name === 'build-base') refuseInBase(directives, `${name}/${script.name}`)
+  return { name, kind: script.name, tree, directives, interpreter, includes: {}, dirty }
+}
+
+/** A build-base script runs on the host: what is about the inside of the image means nothing there. */
+function refuseInBase(directives: Directives, file: string): void {
+  const { secrets, caches, network, hostname } = directives
+  const names = [secrets[0] && 'secret', caches[0] && 'cache', !network && 'network', hostname && 'hostname']
+  const name = names.find((one) => one)
+  if (!name) return
+  throw new VlbError(
+    'VLB_DIRECTIVE',
+    `${file}: "# vlb: ${name}" is for build-layer scripts; this one runs on the host`,
+    {
+      hint: 'take the line out, or move what needs it to a layer above',
+    },
+  )
 }

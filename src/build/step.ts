@@ -1,7 +1,7 @@
 // Builds one step of a chain: an overlay on its parent, its script run in it, checked, and handed to the store.
 import { createHash, randomBytes } from 'node:crypto'
 import { createWriteStream, type WriteStream } from 'node:fs'
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition } from '../core/disk.ts'
@@ -9,13 +9,14 @@ import { VlbError } from '../core/errors.ts'
 import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
 import { firstContentId } from '../core/key.ts'
 import type { BaseRecord, Manifest } from '../core/manifest.ts'
+import { Mask } from '../core/mask.ts'
 import type { Step } from '../core/plan.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
-import { grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
+import { cacheLines, grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
 import { type BackingReference, baseReference, logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
@@ -32,11 +33,16 @@ export interface StepJob {
   root: string | undefined
   label: string
   keepFailed: boolean
+  /** Secrets the step's script may read, by id. */
+  secrets: ReadonlyMap<string, Buffer>
 }
 
 export type StepOutcome =
   | { snapshot: Snapshot; seconds: number }
   | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
+
+/** What a build leaves in its scratch folder that is not of the snapshot. */
+const leavings = ['ns', 'src', 'include', 'caches', 'scratch', 'index', 'objects']
 
 export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
   const { step, work } = job
@@ -53,7 +59,7 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     const backing = backingOf(job)
     if (backing) await nameBacking(join(work, overlayName), backing.stored, backing.format, context.signal)
     const manifest = await describe(context, job, made.layout, seconds())
-    for (const name of ['ns', 'src', 'index', 'objects']) await rm(join(work, name), { recursive: true, force: true })
+    for (const name of leavings) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
   } catch (error) {
     await log.end().catch(() => {})
@@ -83,12 +89,14 @@ class BuildLog {
   readonly #tell: (line: string) => void
   // A character's bytes may come in two chunks.
   readonly #decoder = new StringDecoder('utf8')
+  readonly #mask: Mask
   #rest = ''
   #failed: Error | undefined
   readonly last: string[] = []
 
   constructor(context: BuildContext, job: StepJob) {
     this.#file = createWriteStream(join(job.work, logName))
+    this.#mask = new Mask([...job.secrets.values()])
     // Without a listener a full disk would end the program; end() tells.
     this.#file.on('error', (error) => {
       this.#failed ??= error
@@ -96,7 +104,9 @@ class BuildLog {
     this.#tell = (line) => context.emit({ type: 'step-output', label: job.label, name: job.step.name, line })
   }
 
-  write = (chunk: Buffer): void => {
+  write = (chunk: Buffer): void => this.#take(this.#mask.push(chunk))
+
+  #take(chunk: Buffer): void {
     this.#file.write(chunk)
     const lines = (this.#rest + this.#decoder.write(chunk)).split('\n')
     // A program that never ends its line must not fill our memory.
@@ -113,6 +123,7 @@ class BuildLog {
   }
 
   async end(): Promise<void> {
+    if (!this.#file.writableEnded) this.#take(this.#mask.end())
     if (this.#rest) this.#line(this.#rest)
     this.#rest = ''
     if (!this.#failed && !this.#file.writableFinished) {
@@ -129,7 +140,7 @@ interface Failed {
 
 async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
-  const runner: RunnerOptions = { signal: context.signal, onOutput: log.write }
+  const runner: RunnerOptions = { signal: context.signal, onOutput: log.write, secrets: job.secrets }
   if (step.inputs.kind === 'build-base') return await makeBase(context, job, runner)
   if (step.inputs.kind === 'disk') return { layout: await growDisk(context, job, step.inputs.size ?? 0, runner) }
   return await makeLayer(context, job, runner)
@@ -142,7 +153,7 @@ async function makeBase(
 ): Promise<{ layout: DiskLayout } | Failed> {
   const { step, work } = job
   const exitCode = await withTimeout(step, runner, (limited) =>
-    runOnHost(work, 'build-base', scriptEnvironment(step, '/root'), limited),
+    runOnHost(work, 'build-base', scriptEnvironment(step, join(work, 'include')), limited),
   )
   if (typeof exitCode !== 'number') return exitCode
   if (exitCode !== 0) return { exitCode }
@@ -221,11 +232,11 @@ async function makeLayer(
     interpreter,
     network: directives.network,
     hostname: directives.hostname ?? 'localhost',
-    env: scriptEnvironment(step, '/root'),
+    env: scriptEnvironment(step, '/run/vlb-include'),
   }
   try {
-    const exitCode = await withTimeout(step, runner, (limited) =>
-      runInImage(job.work, rootPlace(layout), script, limited),
+    const exitCode = await withCaches(context, job, () =>
+      withTimeout(step, runner, (limited) => runInImage(job.work, rootPlace(layout), script, limited)),
     )
     if (typeof exitCode !== 'number') return exitCode
     return exitCode === 0 ? { layout } : { exitCode }
@@ -238,6 +249,23 @@ async function makeLayer(
         hint: 'correct its #! line, or install the interpreter in a layer before this one',
       },
     )
+  }
+}
+
+/** Lends the script its cache folders. One that another build has now is copied, and the copy thrown away. */
+async function withCaches<T>(context: BuildContext, job: StepJob, work: () => Promise<T>): Promise<T> {
+  const { caches } = layerOf(job.step).directives
+  const borrowed = []
+  try {
+    for (const target of caches) {
+      const name = `${context.project.folder}\0${target}`
+      borrowed.push({ target, ...(await context.store.borrowCache(name, context.signal)) })
+    }
+    const mounts = borrowed.map(({ folder, target, lock }) => ({ folder, target, copy: lock === undefined }))
+    if (mounts.length > 0) await writeFile(join(job.work, 'caches'), cacheLines(mounts))
+    return await work()
+  } finally {
+    for (const { lock } of borrowed) await lock?.release()
   }
 }
 
@@ -263,15 +291,17 @@ async function withTimeout(
   }
 }
 
-function scriptEnvironment(step: Step, home: string): Record<string, string> {
+/** `include`: where the script finds what its include directives name. */
+function scriptEnvironment(step: Step, include: string): Record<string, string> {
   return {
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    HOME: home,
+    HOME: '/root',
     LANG: 'C.UTF-8',
     DEBIAN_FRONTEND: 'noninteractive',
     SYSTEMD_OFFLINE: '1',
     ...proxyEnvironment(),
     VLB_LAYER: step.name,
+    ...(step.inputs.includes ? { VLB_INCLUDE: include } : {}),
     ...step.inputs.env,
   }
 }
@@ -310,8 +340,7 @@ async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId>
 /** Puts the scratch folder among the failures, less what is of no use there. */
 async function keep(context: BuildContext, job: StepJob, exitCode: number): Promise<Failure> {
   const { step, work } = job
-  for (const name of ['ns', 'src', 'disk', 'index', 'objects'])
-    await rm(join(work, name), { recursive: true, force: true })
+  for (const name of [...leavings, 'disk']) await rm(join(work, name), { recursive: true, force: true })
   const at = new Date().toISOString()
   return await context.store.keepFailure(work, { layer: step.name, key: step.key, at, exitCode }, job.keepFailed)
 }

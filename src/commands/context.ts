@@ -60,3 +60,8 @@ export function choice<Word extends string>(options: Options, name: string, word
 export function cacheFolder(): string {
   return process.env['XDG_CACHE_HOME'] || `${process.env['HOME'] ?? '/root'}/.cache`
 }
+
+/** A variable of our own environment that the user named. */
+export function environmentValue(name: string): string | undefined {
+  return process.env[name]
+}

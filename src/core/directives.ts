@@ -15,9 +15,15 @@ export interface Directives {
   hostname?: string
   /** Seconds after which the whole layer is killed. */
   timeout?: number
+  /** Ids of secrets the script may read. */
+  secrets: string[]
+  /** Absolute paths in the image where persistent folders of the store are mounted. */
+  caches: string[]
+  /** Other paths of the repository, relative to the project's folder. */
+  includes: string[]
 }
 
-const names = ['nocache', 'noshare', 'ttl', 'env', 'network', 'hostname', 'timeout']
+const names = ['nocache', 'noshare', 'ttl', 'env', 'network', 'hostname', 'timeout', 'secret', 'cache', 'include']
 
 interface Place {
   file: string
@@ -26,7 +32,15 @@ interface Place {
 
 /** Reads the directives of a script. `file` is what an error names. */
 export function parseDirectives(script: string, file: string): Directives {
-  const found: Directives = { nocache: false, noshare: false, env: {}, network: true }
+  const found: Directives = {
+    nocache: false,
+    noshare: false,
+    env: {},
+    network: true,
+    secrets: [],
+    caches: [],
+    includes: [],
+  }
   for (const [index, line] of leadingComments(script).entries()) {
     // vm-layer-builder wrote these two bare.
     const bare = /^#\s*(nocache|noshare)\s*$/.exec(line)
@@ -58,6 +72,18 @@ function apply(found: Directives, name: string, argument: string, place: Place):
     case 'env':
       declare(found, argument, place)
       return
+    case 'secret':
+      if (!/^[A-Za-z0-9._-]+$/.test(argument) || /^\.+$/.test(argument)) {
+        throw wrong(place, 'secret takes an id of letters, digits, ".", "_" and "-"')
+      }
+      found.secrets.push(argument)
+      return
+    case 'cache':
+      found.caches.push(absolutePath(name, argument, place))
+      return
+    case 'include':
+      found.includes.push(repositoryPath(argument, place))
+      return
     case 'network':
       if (argument !== 'none') throw wrong(place, `network knows one argument, "none", not "${argument}"`)
       found.network = false
@@ -88,4 +114,29 @@ function declare(found: Directives, argument: string, place: Place): void {
 
 function wrong(place: Place, what: string, hint = `known directives: ${names.join(', ')}`): VlbError {
   return new VlbError('VLB_DIRECTIVE', `${place.file}:${place.line}: ${printable(what)}`, { hint })
+}
+
+/** A path in the image: absolute, without the parts that make it ambiguous. */
+function absolutePath(name: string, argument: string, place: Place): string {
+  const parts = argument.split('/').slice(1)
+  if (!argument.startsWith('/') || parts.some((part) => part === '' || part === '.' || part === '..')) {
+    throw wrong(
+      place,
+      `${name} takes an absolute path in the image, such as /var/cache/apt, not "${printable(argument)}"`,
+    )
+  }
+  return argument
+}
+
+/** A path below the project's folder; what lies above it is not the project's. */
+function repositoryPath(argument: string, place: Place): string {
+  const path = argument.replace(/^(\.\/)+/, '').replace(/\/+$/, '')
+  if (
+    path === '' ||
+    path.startsWith('/') ||
+    path.split('/').some((part) => part === '' || part === '.' || part === '..')
+  ) {
+    throw wrong(place, `include takes a path below the folder of vlb.yaml, not "${printable(argument)}"`)
+  }
+  return path
 }

@@ -19,6 +19,8 @@ export interface Layer {
   directives: Directives
   /** The program its `#!` line names; undefined for a binary. */
   interpreter: string | undefined
+  /** What its `include` directives name: object id by path, with the mode. Part of its key. */
+  includes: Record<string, TreeEntry>
   /** Differs from what is committed. */
   dirty: boolean
 }

@@ -144,10 +144,44 @@ export async function planSteps(source: Source, layers: readonly Layer[], contex
       kind: layer.kind,
       tree: layer.tree,
       ...(Object.keys(env).length > 0 ? { env } : {}),
+      ...includesOf(layer),
     })
   }
   if (baseLayer) await addLayer(baseLayer)
   if (config.disk.size !== undefined) await add(diskStep, undefined, { kind: 'disk', size: config.disk.size })
   for (const layer of rest) await addLayer(layer)
   return steps
+}
+
+function includesOf(layer: Layer): Pick<KeyInputs, 'includes'> {
+  const entries = Object.entries(layer.includes).map(([path, entry]) => [path, `${entry.mode} ${entry.oid}`])
+  return entries.length === 0 ? {} : { includes: Object.fromEntries(entries) }
+}
+
+/** Refuses secrets that no layer declares, and layers that are to be built without a secret they declare. */
+export function checkSecrets(layers: readonly Layer[], given: ReadonlySet<string>): void {
+  const declared = new Set(layers.flatMap((layer) => layer.directives.secrets))
+  const stray = [...given].find((id) => !declared.has(id))
+  if (stray === undefined) return
+  throw new VlbError('VLB_SECRET', `no layer declares the secret ${stray}`, {
+    hint:
+      declared.size > 0
+        ? `declared: ${[...declared].sort().join(', ')}`
+        : `declare it in a layer's script: # vlb: secret ${stray}`,
+  })
+}
+
+/** The secrets a layer that is to be built gets. */
+export function secretsOf(layer: Layer, given: ReadonlyMap<string, Buffer>): Map<string, Buffer> {
+  const secrets = new Map<string, Buffer>()
+  for (const id of layer.directives.secrets) {
+    const value = given.get(id)
+    if (!value) {
+      throw new VlbError('VLB_SECRET', `${layer.name} needs the secret ${id}`, {
+        hint: `git vlb build --secret id=${id},src=FILE, or --secret id=${id},env=NAME`,
+      })
+    }
+    secrets.set(id, value)
+  }
+  return secrets
 }

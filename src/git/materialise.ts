@@ -1,9 +1,9 @@
 // Writes a git tree to a folder: exactly what git holds, byte for byte, with modes 0644 and 0755 whatever the umask.
 import { chmod, mkdir, open, symlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
-import { isLfsPointer, lfsPointer } from '../core/layer.ts'
+import { isLfsPointer, lfsPointer, type TreeEntry } from '../core/layer.ts'
 import type { Environment } from '../host/env.ts'
 import { CatFile } from './cat-file.ts'
 import type { Objects } from './objects.ts'
@@ -21,6 +21,20 @@ export async function materialise(source: Source, id: TreeId, folder: string, na
   const git = new CatFile(source.repo.cwd, source.env)
   try {
     await writeTree(source.objects, git, id, folder, name)
+  } finally {
+    await git.close()
+  }
+}
+
+/** Writes one file or folder of git, `entry`, to `path`, with the folders above it. */
+export async function materialiseEntry(source: Source, entry: TreeEntry, path: string, name: string): Promise<void> {
+  if (entry.mode === '40000') return await materialise(source, treeId(entry.oid), path, name)
+  await mkdir(dirname(path), { recursive: true })
+  if (entry.mode === '120000') return await symlink(await source.objects.blob(entry.oid), path)
+  if (entry.mode === '160000') throw submodule(name)
+  const git = new CatFile(source.repo.cwd, source.env)
+  try {
+    await writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, name)
   } finally {
     await git.close()
   }

@@ -14,6 +14,7 @@ export interface WorkingTree {
   commit: string | undefined
   /** Tree of the whole repository with the layer folders as they are now; undefined where that is the commit's own. */
   tree: TreeId | undefined
+  /** Which of the paths looked at differ from HEAD. */
   dirty: ReadonlySet<string>
   /** Environment with which git sees the new objects; empty when nothing is dirty. */
   env: Environment
@@ -42,27 +43,28 @@ export function symlinkedLayer(name: string): VlbError {
 
 /**
  * Reads the working tree of the project at `project`. `scratch` gives a folder for new objects, asked for only when a
- * layer is dirty; it must live as long as the objects are read.
+ * layer is dirty; it must live as long as the objects are read. `more` are other paths to look at.
  */
 export async function readWorkingTree(
   repo: Repository,
   project: string,
   scratch: () => Promise<string>,
+  more: readonly string[] = [],
 ): Promise<WorkingTree> {
-  const layers = await layerFolders(project)
-  const { commit, dirty } = await readStatus(repo, project, layers)
-  if (layers.length === 0 || (dirty.size === 0 && commit)) return { commit, tree: undefined, dirty, env: {} }
+  const paths = [...(await layerFolders(project)), ...more]
+  const { commit, dirty } = await readStatus(repo, project, paths)
+  if (paths.length === 0 || (dirty.size === 0 && commit)) return { commit, tree: undefined, dirty, env: {} }
   const env = await temporaryIndex(repo, await scratch())
   if (dirty.size > 0) await addFolders(project, [...dirty], env)
   const tree = await gitRead(project, ['-c', 'core.splitIndex=false', 'write-tree', '--missing-ok'], env)
   return { commit, tree: treeId(tree.trim()), dirty, env }
 }
 
-/** `git status`, porcelain format 2 (git-status(1)), limited to the layer folders; it writes nothing, not even the index. */
+/** `git status`, porcelain format 2 (git-status(1)), limited to `paths`; it writes nothing, not even the index. */
 async function readStatus(
   repo: Repository,
   project: string,
-  layers: string[],
+  paths: readonly string[],
 ): Promise<{ commit: string | undefined; dirty: Set<string> }> {
   const dirty = new Set<string>()
   const args = [
@@ -78,7 +80,7 @@ async function readStatus(
     '--',
   ]
   // Without a pathspec git would look at everything; '.git' never matches.
-  const answer = await gitRead(project, [...args, ...(layers.length > 0 ? layers : ['.git'])], {
+  const answer = await gitRead(project, [...args, ...(paths.length > 0 ? paths : ['.git'])], {
     GIT_OPTIONAL_LOCKS: '0',
   })
   // Paths are named from the working tree's top.
@@ -89,13 +91,14 @@ async function readStatus(
     if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
     const path = pathOfStatusLine(line)
     if (path === undefined) continue
-    const layer = path.slice(skipped).split('/')[0] ?? ''
+    const below = path.slice(skipped)
     if (line.startsWith('u ')) {
       throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, {
         hint: 'resolve it and git add it, or abort the merge',
       })
     }
-    dirty.add(layer)
+    const matched = paths.find((one) => below === one || below.startsWith(`${one}/`))
+    if (matched !== undefined) dirty.add(matched)
   }
   return { commit, dirty }
 }

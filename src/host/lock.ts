@@ -27,6 +27,12 @@ export async function takeLock(file: string, signal: AbortSignal, onWait: (pid: 
   return later
 }
 
+/** Takes the lock `file` if nobody has it; undefined otherwise. */
+export async function tryLock(file: string, signal: AbortSignal): Promise<Lock | undefined> {
+  await (await open(file, 'a')).close()
+  return await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
+}
+
 /** Who holds the lock, as written by the holder; 0 if unknown. */
 async function holderOf(file: string): Promise<number> {
   return Number.parseInt(await readFile(file, 'utf8'), 10) || 0

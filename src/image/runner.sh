@@ -4,7 +4,8 @@
 #
 # usage: runner.sh enter WORK ACTION ARGUMENT...     WORK: scratch folder with layer.qcow2, src/ and an empty ns/
 #
-# standard input  never read: when it ends, everything here ends. So does it when whoever started us dies.
+# standard input  lines "ID BASE64", the secrets of a script, then "go". Then it is only watched: when it ends, everything
+#                 here ends. So does it when whoever started us dies.
 # standard output lines for the engine: "exit STATUS" of a script, "error CODE TEXT", and what `probe` found
 # standard error  what scripts and tools print: the build log
 set -u -o pipefail
@@ -28,9 +29,11 @@ enter() { # WORK ACTION ARGUMENT...
     status=${PIPESTATUS[0]}
   } 4>&1
   # What root made in there, the user who owns WORK could not remove.
-  rm -rf --one-file-system -- "$1/src" "$1/scratch"
+  rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch"
   exit "$status"
 }
+
+secrets=()
 
 # Process 1 of the PID namespace: when it ends, the kernel kills all others in there, drops the mounts with the mount
 # namespace and with them the loop device (which mount(8) marks as auto-clear).
@@ -38,6 +41,7 @@ supervise() { # WORK ACTION ARGUMENT...
   local work=$1 action=$2
   shift 2
   exec 3<&0 </dev/null
+  while read -r <&3 && [ "$REPLY" != go ]; do secrets+=("$REPLY"); done
   # Process 1 only gets signals it has a handler for.
   trap 'exit 143' TERM
   { read -r <&3; kill -TERM 1; } &
@@ -276,6 +280,45 @@ return_dns() {
   [ -z "$now" ] || [ ! -d "${target%/*}" ] || printf '%s\n' "${now#$'\n'}" >>"$target"
 }
 
+# Secrets lie in this namespace's tmpfs, and go with it.
+lend_secrets() {
+  local line
+  mkdir -m 0700 "$ns/secrets"
+  for line in "${secrets[@]}"; do
+    # printf is part of bash: the value never shows in a command line.
+    printf %s "${line#* }" | base64 -d >"$ns/secrets/${line%% *}" || die VLB_SECRET "cannot hand over the secret ${line%% *}"
+  done
+  chmod -R u=rX,go= "$ns/secrets"
+}
+
+# Folders of the store, to be mounted in the image; sets `caches`: lines of host folder, tab, place in the image.
+lend_caches() { # WORK
+  local how folder target place at=0
+  caches=''
+  [ -f "$1/caches" ] || return 0
+  while IFS=$'\t' read -r how folder target; do
+    if [ "$how" = copy ]; then
+      mkdir -p "$1/scratch"
+      cp -a --reflink=auto -- "$folder" "$1/scratch/cache$((++at))" && folder=$1/scratch/cache$at
+    fi
+    place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links"
+    deep_mount_point "$place"
+    caches+=$folder$'\t'.${place#"$root"}$'\n'
+  done <"$1/caches"
+}
+
+# Like mount_point, for a path of any depth.
+deep_mount_point() { # PATH, as `within` gave it
+  local path=$root part
+  while IFS= read -r -d / part; do
+    [ -n "$part" ] || continue
+    path+=/$part
+    [ -d "$path" ] && continue
+    mkdir -- "$path" || die VLB_DISK "cannot make ${path#"$root"} in the image"
+    made=("$path" "${made[@]}")
+  done <<<"${1#"$root"}/"
+}
+
 # Debian's way to keep packages from starting services (invoke-rc.d(8)); systemd's tools see that they are in a chroot.
 policy_text=$'#!/bin/sh\n# No service starts while an image is built.\nexit 101\n'
 forbid_services() {
@@ -302,15 +345,18 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   fi
   for point in dev proc sys run tmp mnt; do mount_point "$point"; done
   lend_dns
+  lend_secrets
+  lend_caches "$work"
   forbid_services
   chown -R 0:0 -- "$work/src"
+  [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
   [ "$network" = none ] && option=(--net)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
   # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
   # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
   unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
     setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
-    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" {from_daemon}<&- {to_daemon}>&-
+    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$caches" {from_daemon}<&- {to_daemon}>&-
   status=$?
   return_dns
   allow_services
@@ -322,10 +368,11 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
 }
 
 # Process 1 of the script's own namespaces.
-inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT
+inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
   # Standard output is the engine's; the script's goes to the log.
   exec >&2
   cd "$1/ns/root" || exit 70
+  local folder place
   {
     mount -t proc -o nosuid,nodev,noexec proc proc &&
       printf %s "$3" >proc/sys/kernel/hostname &&
@@ -338,7 +385,12 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT
       mount --bind "$1/ns/dns" run/vlb &&
       mount --bind "$1/src" mnt &&
       # The host's file system: without nodev a node made there would open the host's disks.
-      mount -o remount,bind,nosuid,nodev mnt
+      mount -o remount,bind,nosuid,nodev mnt &&
+      mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
+      { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
+      while IFS=$'\t' read -r folder place; do
+        [ -z "$folder" ] || { mount --bind "$folder" "$place" && mount -o remount,bind,nosuid,nodev "$place"; } || exit 70
+      done <<<"$6"
   } || { echo 'git vlb: cannot set up the sandbox' && exit 70; }
   case $4 in
     '' | "$dns_target") ;;
@@ -353,6 +405,10 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT
   "./$5" </dev/null &
   wait $!
   exit $?
+}
+
+mount_read_only() { # FOLDER PLACE
+  mkdir "$2" && mount --bind "$1" "$2" && mount -o remount,bind,ro,nosuid,nodev "$2"
 }
 
 # /proc files through which root could change the running kernel.

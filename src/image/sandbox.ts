@@ -15,6 +15,8 @@ export interface RunnerOptions {
   signal: AbortSignal
   /** What scripts and tools print, as it comes. */
   onOutput: (chunk: Buffer) => void
+  /** Handed over by the pipe: neither on a disk nor in the process list. By id. */
+  secrets?: ReadonlyMap<string, Buffer>
 }
 
 /**
@@ -25,6 +27,8 @@ async function act(work: string, action: string, args: readonly string[], option
   options.signal.throwIfAborted()
   const command = await asRoot('bash', [runner, 'enter', work, action, ...args])
   const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
+  for (const [id, value] of options.secrets ?? []) child.stdin?.write(`${id} ${value.toString('base64')}\n`)
+  child.stdin?.write('go\n')
   // The runner lives as long as its standard input is open.
   const stop = () => child.stdin?.end()
   options.signal.addEventListener('abort', stop, { once: true })
@@ -88,6 +92,20 @@ export interface ScriptRun {
   hostname: string
   /** All of the script's environment. */
   env: Record<string, string>
+}
+
+/** A persistent folder of the store, mounted while a script runs. */
+export interface CacheMount {
+  folder: string
+  /** Absolute path in the image. */
+  target: string
+  /** Somebody else is at it: the script gets a copy, thrown away afterwards. */
+  copy: boolean
+}
+
+/** What the runner reads of `work`/caches: three fields with tabs between, a line each. */
+export function cacheLines(caches: readonly CacheMount[]): string {
+  return caches.map(({ folder, target, copy }) => `${copy ? 'copy' : 'own'}\t${folder}\t${target}\n`).join('')
 }
 
 /** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2; returns its exit status, 128 + n for signal n. */

@@ -5,18 +5,31 @@
 // folder of the overlay and never shortens the result: over a chain the paths would grow by a folder name for each layer
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
+import { createHash } from 'node:crypto'
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
 import { type Manifest, parseManifest } from '../core/manifest.ts'
 import { explainWriteError, sync, writeAtomic } from '../host/files.ts'
-import { isLocked, type Lock, takeLock } from '../host/lock.ts'
+import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import type { Damage, Failure, Snapshot, Store } from './store.ts'
 
 const layoutVersion = '1'
-const folders = ['bases', 'snapshots', 'chain', 'keys', 'failed', 'images', 'downloads', 'digests', 'locks', 'tmp']
+const folders = [
+  'bases',
+  'snapshots',
+  'chain',
+  'caches',
+  'keys',
+  'failed',
+  'images',
+  'downloads',
+  'digests',
+  'locks',
+  'tmp',
+]
 
 export const overlayName = 'layer.qcow2'
 export const logName = 'build.log'
@@ -166,6 +179,17 @@ export class LocalStore implements Store {
 
   async lock(name: string, signal: AbortSignal, onWait: (pid: number) => void): Promise<Lock> {
     return await takeLock(this.path('locks', name), signal, onWait)
+  }
+
+  /**
+   * A persistent folder for what scripts download, by name. It is the caller's alone while it holds the lock; without a
+   * lock, somebody else is at it.
+   */
+  async borrowCache(name: string, signal: AbortSignal): Promise<{ folder: string; lock: Lock | undefined }> {
+    const id = createHash('sha256').update(name).digest('hex').slice(0, 32)
+    const folder = this.path('caches', id)
+    await mkdir(folder, { recursive: true })
+    return { folder, lock: await tryLock(this.path('locks', `cache-${id}`), signal) }
   }
 
   async isBuilding(key: LayerKey): Promise<boolean> {

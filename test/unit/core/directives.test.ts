@@ -3,7 +3,15 @@ import { describe, expect, test } from 'vitest'
 import { type Directives, parseDirectives } from '../../../src/core/directives.ts'
 import { complaint } from '../errors.ts'
 
-const none: Directives = { nocache: false, noshare: false, env: {}, network: true }
+const none: Directives = {
+  nocache: false,
+  noshare: false,
+  env: {},
+  network: true,
+  secrets: [],
+  caches: [],
+  includes: [],
+}
 const parse = (...lines: string[]) => parseDirectives(['#!/bin/sh', ...lines, 'echo'].join('\n'), '10_a/build-layer')
 
 test('a script without any', () => {

@@ -20,9 +20,9 @@ const without = parseConfig('version: 1\n', 'vlb.yaml', 'x')
 
 function layer(name: string, more: Partial<Layer> & { env?: Record<string, string | undefined> } = {}): Layer {
   const { env = {}, ...rest } = more
-  const directives = { nocache: false, noshare: false, env, network: true }
+  const directives = { nocache: false, noshare: false, env, network: true, secrets: [], caches: [], includes: [] }
   const tree = treeId(Buffer.from(name.padEnd(20)).toString('hex'))
-  return { name, kind: 'build-layer', tree, directives, interpreter: '/bin/sh', dirty: false, ...rest }
+  return { name, kind: 'build-layer', tree, directives, interpreter: '/bin/sh', includes: {}, dirty: false, ...rest }
 }
 const base = layer('00_base', { kind: 'build-base' })
 const [a, b, c] = [layer('10_a'), layer('20_b'), layer('100_c')] as const
