@@ -60,8 +60,12 @@ attach() { # WORK FILE FORMAT
   disk=$ns/disk
   : >"$disk"
   # no-flush: the engine flushes the file once, when it is finished; until then a crash drops it anyway.
+  # The daemon gets a mount namespace of its own, with the export in it but nothing that is mounted from it. The last
+  # process of a namespace unmounts what is in there. Were that the daemon, killed, it would wait for an answer of its
+  # own, never to come, and with it every sync(2) on the host.
+  mount --make-shared "$ns"
   coproc daemon {
-    exec qemu-storage-daemon \
+    exec unshare --mount --propagation unchanged -- qemu-storage-daemon \
       --blockdev "driver=file,node-name=file,filename=${2//,/,,},cache.no-flush=on,discard=unmap" \
       --blockdev "driver=$3,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
       --export "type=fuse,id=disk,node-name=disk,mountpoint=${disk//,/,,},writable=on" \
@@ -71,6 +75,8 @@ attach() { # WORK FILE FORMAT
   exec {from_daemon}<&"${daemon[0]}" {to_daemon}>&"${daemon[1]}"
   # The daemon works through its options in order, so its greeting means that the export is there.
   read -r -t 60 <&"$from_daemon" || die VLB_HOST_KERNEL "qemu-storage-daemon did not export the disk (FUSE exports need qemu 6.0 and /dev/fuse)"
+  # The export has come from there to here; from now on nothing goes either way.
+  mount --make-rprivate "$ns"
 }
 
 detach() {
