@@ -4,6 +4,7 @@
 #
 # usage: runner.sh enter WORK ACTION ARGUMENT...     WORK: scratch folder with layer.qcow2, src/ and an empty ns/
 #
+# (for the action `shell`, these two are the user's terminal: WORK/tether and WORK/answers stand in for them)
 # standard input  lines "ID BASE64", the secrets of a script, then "go". Then it is only watched: when it ends, everything
 #                 here ends. So does it when whoever started us dies.
 # standard output lines for the engine: "exit STATUS" of a script, "error CODE TEXT", and what `probe` found
@@ -12,25 +13,39 @@ set -u -o pipefail
 umask 022
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
 
+# Tells the engine something. A shell has standard output for itself, so it is told by a file then.
+answers=1
+tell() { # LINE
+  printf '%s\n' "$1" >&"$answers"
+}
+
 die() { # CODE TEXT
-  printf 'error %s %s\n' "$1" "${2//$'\n'/ }"
+  tell "error $1 ${2//$'\n'/ }"
   exit 70
 }
 
 # --- namespaces -----------------------------------------------------------------------------------------------------
 
 enter() { # WORK ACTION ARGUMENT...
-  local status
-  # What we are given as standard error may be a socket, which opens for nobody who writes to /dev/stderr: by way of
-  # cat it is a pipe.
-  {
-    unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@" 2>&1 >&4 4>&- |
-      cat >&2 4>&-
-    status=${PIPESTATUS[0]}
-  } 4>&1
+  local status apart=(unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@")
+  if [ "$2" = shell ]; then
+    "${apart[@]}"
+    status=$?
+  else
+    piped "${apart[@]}"
+  fi
   # What root made in there, the user who owns WORK could not remove.
   rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch"
   exit "$status"
+}
+
+piped() { # COMMAND...; sets `status`
+  # What we are given as standard error may be a socket, which opens for nobody who writes to /dev/stderr: by way of
+  # cat it is a pipe.
+  {
+    "$@" 2>&1 >&4 4>&- | cat >&2 4>&-
+    status=${PIPESTATUS[0]}
+  } 4>&1
 }
 
 secrets=()
@@ -40,12 +55,17 @@ secrets=()
 supervise() { # WORK ACTION ARGUMENT...
   local work=$1 action=$2
   shift 2
-  exec 3<&0 </dev/null
+  if [ "$action" = shell ]; then
+    exec 3<"$work/tether" {answers}>"$work/answers"
+  else
+    exec 3<&0 </dev/null
+  fi
   while read -r <&3 && [ "$REPLY" != go ]; do secrets+=("$REPLY"); done
   # Process 1 only gets signals it has a handler for.
   trap 'exit 143' TERM
   { read -r <&3; kill -TERM 1; } &
-  "action_$action" "$work" "$@" 3<&- &
+  # bash gives a background command /dev/null to read unless it is told otherwise.
+  "action_$action" "$work" "$@" 3<&- <&0 &
   wait $!
   exit $?
 }
@@ -101,6 +121,9 @@ mount_root() { # START SIZE FILESYSTEM; sets `root`
   # noatime: reading a file must not change the snapshot. nodev: device nodes in the image are not for the script.
   mount -t "$3" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$3")" -- "$disk" "$root" ||
     die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+  # Kernels before 6.7 can take a second btrfs of one UUID for the first, which is another build's.
+  [ "$3" != btrfs ] || [ "$(losetup --noheadings --output BACK-FILE "$(findmnt -no SOURCE -- "$root")")" = "$disk" ] ||
+    die VLB_HOST_KERNEL "another build on this btrfs base has it mounted, and this kernel cannot tell the two apart; try again when it has ended"
 }
 
 # Gives back what the script wrote and deleted again. The discard mount option alone does not: it tells of each deleted
@@ -342,7 +365,7 @@ allow_services() {
 
 # Runs a build-layer script inside the image.
 action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
-  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() made=() point
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() point
   shift 8
   attach "$work" "$work/layer.qcow2" qcow2
   mount_root "$start" "$size" "$type"
@@ -357,11 +380,13 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   chown -R 0:0 -- "$work/src"
   [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
   [ "$network" = none ] && option=(--net)
+  # A shell controls its terminal, so that ^C and ^Z reach what runs in it.
+  [ -z "$script" ] && [ -t 0 ] && session=(setsid --ctty)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
   # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
   # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
   unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
-    setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
+    "${session[@]}" setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
     env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$caches" {from_daemon}<&- {to_daemon}>&-
   status=$?
   return_dns
@@ -370,13 +395,18 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   trim_root "$work/layer.qcow2"
   unmount_root
   detach
-  printf 'exit %s\n' "$status"
+  tell "exit $status"
+}
+
+# The same without a script: a shell, on an overlay that is thrown away.
+action_shell() { # as action_layer
+  action_layer "$@"
 }
 
 # Process 1 of the script's own namespaces.
 inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
   # Standard output is the engine's; the script's goes to the log.
-  exec >&2
+  [ -z "$5" ] || exec >&2
   cd "$1/ns/root" || exit 70
   local folder place
   {
@@ -393,6 +423,7 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
       # The host's file system: without nodev a node made there would open the host's disks.
       mount -o remount,bind,nosuid,nodev mnt &&
       mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
+      { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount --bind "$1/record" run/vlb-record; }; } &&
       { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
       while IFS=$'\t' read -r folder place; do
         [ -z "$folder" ] || { mount --bind "$folder" "$place" && mount -o remount,bind,nosuid,nodev "$place"; } || exit 70
@@ -408,8 +439,21 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
   # Of bash itself; not for the script.
   export -n PWD OLDPWD SHLVL LC_ALL
   cd /mnt || exit 70
+  [ -n "$5" ] || open_shell
   "./$5" </dev/null &
   wait $!
+  exit $?
+}
+
+open_shell() {
+  if [ -e /run/vlb-record/rc ]; then
+    [ -x /bin/bash ] || { echo 'git vlb: to record, the image needs /bin/bash' >&2 && exit 70; }
+    /bin/bash --rcfile /run/vlb-record/rc
+  elif [ -x /bin/bash ]; then
+    /bin/bash
+  else
+    /bin/sh
+  fi
   exit $?
 }
 
