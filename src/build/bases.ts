@@ -15,7 +15,7 @@ import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
 import { copyShared, explainWriteError, fileIdentity, hashFile, sync, writeAtomic } from '../host/files.ts'
-import { failure, spawn } from '../host/run.ts'
+import { failure, run, spawn, ToolError } from '../host/run.ts'
 import { inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
 import { baseFolder } from '../store/local.ts'
@@ -164,6 +164,7 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
   await verify(context, base, fetched)
   await unpack(context, fetched, join(work, 'disk'))
   const { format, size } = await inspectDisk(join(work, 'disk'), base.source)
+  if (format === 'qcow2') await refuseDamaged(join(work, 'disk'), base.source, context.signal)
   const file = `disk.${format}`
   await rename(join(work, 'disk'), join(work, file))
   await mkdir(join(work, 'ns'))
@@ -185,6 +186,19 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
   await rename(work, context.store.path('bases', baseFolder(base.digest)))
   await sync(context.store.path('bases'))
   return record
+}
+
+/** What a cut or broken qcow2 lacks would else be read as zeros. Leaked clusters, status 3, harm nobody. */
+async function refuseDamaged(file: string, shown: string, signal: AbortSignal): Promise<void> {
+  try {
+    await run('qemu-img', ['check', '-q', '-f', 'qcow2', file], { ok: [0, 3], signal })
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a damaged qcow2 image`, {
+      hint: `see what is wrong: qemu-img check ${shown}; an unfinished download?`,
+      cause: error,
+    })
+  }
 }
 
 async function verify(context: BuildContext, base: Base, file: string): Promise<void> {

@@ -5,7 +5,7 @@ import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition } from '../core/disk.ts'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
 import { firstContentId } from '../core/key.ts'
 import type { BaseRecord, Manifest } from '../core/manifest.ts'
@@ -182,7 +182,7 @@ async function makeBase(
 function groundLayout(job: StepJob): DiskLayout {
   if (!job.ground) throw new Error(`${job.step.name} stands on nothing`)
   if ('snapshot' in job.ground) return job.ground.snapshot.manifest.disk
-  return chooseRoot(job.ground.base.disk, job.root, 'the base')
+  return chooseRoot(job.ground.base.disk, job.root, `the base ${printable(job.ground.base.source)}`)
 }
 
 function rootPlace(layout: DiskLayout): RootPlace {

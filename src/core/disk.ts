@@ -1,6 +1,7 @@
 // A disk's layout: its partitions and which of them is the root. Read by the privileged runner with sfdisk and blkid,
 // which print it as lines; this file understands those lines and decides.
 import { printable, VlbError } from './errors.ts'
+import { parseFstab } from './fstab.ts'
 import { formatBytes } from './units.ts'
 
 /** Offsets and sizes in bytes. */
@@ -12,8 +13,20 @@ export interface Partition {
   fs?: string
   label?: string
   uuid?: string
+  partuuid?: string
+  partlabel?: string
+  /** The text of its /etc/fstab. */
+  fstab?: string
+  /** btrfs: subvolumes that hold a root file system, where the default one holds none. */
+  subvolumes?: Subvolume[]
   /** It holds what a root file system holds: /etc and programs. */
   looksLikeRoot: boolean
+}
+
+export interface Subvolume {
+  /** Below the top of the file system, without a slash before it. */
+  path: string
+  fstab?: string
 }
 
 export interface DiskLayout {
@@ -23,14 +36,19 @@ export interface DiskLayout {
   partitions: Partition[]
   /** Number of the root partition; 0: the file system fills the disk, there is no table. */
   root: number
+  /** btrfs: the subvolume that is the root, where it is not the default one. */
+  subvolume?: string
+  /** The root's /etc/fstab: what is mounted besides. Of one longer than `fstabLimit`, the beginning. */
+  fstab?: string
 }
 
 /** File systems that layers can be built on. */
 export const rootFileSystems: readonly string[] = ['ext2', 'ext3', 'ext4', 'xfs', 'btrfs']
 
 /**
- * Reads the runner's `probe` lines: `table KIND`, then per partition `partition NUMBER START SIZE`, blkid's
- * `TYPE=`, `LABEL=`, `UUID=` and `looks-like-root`.
+ * Reads the runner's `probe` lines: `table KIND`, then per partition `partition NUMBER START SIZE`, blkid's `TYPE=`,
+ * `LABEL=` and `UUID=`, sfdisk's `PARTUUID=` and `PARTLABEL=`, `looks-like-root`, `fstab BASE64`, and per subvolume
+ * `subvolume BASE64` with its `fstab`.
  */
 export function parseProbe(lines: readonly string[], size: number): Omit<DiskLayout, 'root'> {
   const layout: Omit<DiskLayout, 'root'> = { table: 'none', size, partitions: [] }
@@ -38,16 +56,52 @@ export function parseProbe(lines: readonly string[], size: number): Omit<DiskLay
     const current = layout.partitions.at(-1)
     const table = /^table (gpt|dos|none)$/.exec(line)
     const partition = /^partition (\d+) (\d+) (\d+)$/.exec(line)
-    const field = /^(TYPE|LABEL|UUID)=(.*)$/.exec(line)
+    const grown = /^size (\d+)$/.exec(line)
     if (table) layout.table = table[1] as DiskLayout['table']
+    else if (grown) layout.size = Number(grown[1])
     else if (partition) {
       const [number = 0, start = 0, bytes = 0] = partition.slice(1).map(Number)
       layout.partitions.push({ number, start, size: bytes, looksLikeRoot: false })
-    } else if (current && line === 'looks-like-root') current.looksLikeRoot = true
-    else if (current && field)
-      current[({ TYPE: 'fs', LABEL: 'label', UUID: 'uuid' } as const)[field[1] as 'TYPE']] = field[2] ?? ''
+    } else if (current) describe(current, line)
   }
   return layout
+}
+
+const fields = { TYPE: 'fs', LABEL: 'label', UUID: 'uuid', PARTUUID: 'partuuid', PARTLABEL: 'partlabel' } as const
+
+function describe(partition: Partition, line: string): void {
+  const field = /^(TYPE|LABEL|UUID|PARTUUID|PARTLABEL)=(.*)$/.exec(line)
+  const text = /^(subvolume|fstab) ([A-Za-z0-9+/=]*)$/.exec(line)
+  if (field) partition[fields[field[1] as keyof typeof fields]] = unescaped(field[2] ?? '')
+  else if (line === 'looks-like-root') partition.looksLikeRoot = true
+  else if (text?.[1] === 'fstab') (partition.subvolumes?.at(-1) ?? partition).fstab = fromBase64(text[2] ?? '')
+  else if (text) {
+    partition.looksLikeRoot = true
+    partition.subvolumes = [...(partition.subvolumes ?? []), { path: fromBase64(text[2] ?? '') }]
+  }
+}
+
+/** blkid and sfdisk write a backslash before what a shell would not take literally, and bytes as \x and two digits. */
+function unescaped(text: string): string {
+  return text.replace(/\\(?:x([0-9a-fA-F]{2})|(.))/g, (_, digits: string | undefined, char: string) =>
+    digits === undefined ? char : String.fromCharCode(Number.parseInt(digits, 16)),
+  )
+}
+
+function fromBase64(text: string): string {
+  return Buffer.from(text, 'base64').toString('utf8')
+}
+
+/** The fstab that the runner read after a layer's script; undefined if there is none. */
+export function fstabIn(lines: readonly string[]): string | undefined {
+  const line = lines.find((text) => text.startsWith('fstab '))
+  return line === undefined ? undefined : fromBase64(line.slice(6))
+}
+
+/** The same layout with another fstab. */
+export function withFstab(layout: DiskLayout, fstab: string | undefined): DiskLayout {
+  const { fstab: _, ...others } = layout
+  return fstab === undefined ? others : { ...others, fstab }
 }
 
 /** Decides which partition is the root. `wanted` is `disk.root` of vlb.yaml: a number, LABEL=… or UUID=…. */
@@ -67,25 +121,29 @@ export function chooseRoot(found: Omit<DiskLayout, 'root'>, wanted: string | und
       wanted === undefined
         ? 'no partition holds a root file system (/etc and programs)'
         : `no partition matches root: ${printable(wanted)}`
-    throw new VlbError('VLB_DISK', `${disk}: ${what}; found ${describe(found.partitions)}`, {
+    throw new VlbError('VLB_DISK', `${disk}: ${what}; found ${describeAll(found.partitions)}`, {
       hint: wanted === undefined ? 'name it in vlb.yaml: disk: { root: NUMBER }' : 'correct disk.root in vlb.yaml',
     })
   }
   if (second) {
     throw new VlbError(
       'VLB_DISK',
-      `${disk}: ${candidates.length} partitions could be the root: ${describe(candidates)}`,
+      `${disk}: ${candidates.length} partitions could be the root: ${describeAll(candidates)}`,
       {
         hint: `say which in vlb.yaml: disk: { root: ${root.number} }`,
       },
     )
   }
   if (!rootFileSystems.includes(root.fs ?? '')) {
-    throw new VlbError('VLB_DISK', `${disk}: the root ${describe([root])} is none of ${rootFileSystems.join(', ')}`, {
-      hint: 'git vlb can build on these file systems only',
-    })
+    throw new VlbError(
+      'VLB_DISK',
+      `${disk}: the root ${describePartition(root)} is none of ${rootFileSystems.join(', ')}`,
+      {
+        hint: 'git vlb can build on these file systems only',
+      },
+    )
   }
-  return { ...found, root: root.number }
+  return { ...withoutFstabs(found), ...rootOf(root, disk), root: root.number }
 }
 
 function matches(partition: Partition, wanted: string): boolean {
@@ -94,13 +152,42 @@ function matches(partition: Partition, wanted: string): boolean {
   return partition.number === Number(wanted)
 }
 
-function describe(partitions: readonly Partition[]): string {
-  return partitions
-    .map(
-      (p) =>
-        `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${p.label ? `, LABEL=${printable(p.label)}` : ''})`,
-    )
-    .join(', ')
+/** Of a btrfs whose default subvolume is no root: the one that calls itself the root in its fstab, or the only one. */
+function rootOf(root: Partition, disk: string): Pick<DiskLayout, 'subvolume' | 'fstab'> {
+  const { fstab, subvolumes = [] } = root
+  const own = fstab === undefined ? {} : { fstab }
+  if (subvolumes.length === 0) return own
+  const itself = subvolumes.filter((s) => rootSubvolume(s.fstab) === s.path)
+  const [chosen, second] = itself.length > 0 ? itself : subvolumes
+  if (!chosen || second) {
+    const names = (itself.length > 0 ? itself : subvolumes).map((s) => printable(s.path, 100))
+    throw new VlbError('VLB_DISK', `${disk}: ${names.length} subvolumes could be the root: ${names.join(', ')}`, {
+      hint: 'make it the default one in the base: btrfs subvolume set-default',
+    })
+  }
+  return { subvolume: chosen.path, ...(chosen.fstab === undefined ? {} : { fstab: chosen.fstab }) }
+}
+
+/** What an fstab says is the root's subvolume. */
+function rootSubvolume(fstab: string | undefined): string | undefined {
+  const root = parseFstab(fstab ?? '').find((entry) => entry.target === '/')
+  const option = root?.options.find((o) => o.startsWith('subvol='))
+  return option?.slice(7).replace(/^\/+/, '')
+}
+
+/** Only the root's counts. */
+function withoutFstabs(found: Omit<DiskLayout, 'root'>): Omit<DiskLayout, 'root'> {
+  return { ...found, partitions: found.partitions.map(({ fstab: _, subvolumes: __, ...partition }) => partition) }
+}
+
+function describeAll(partitions: readonly Partition[]): string {
+  return partitions.map(describePartition).join(', ')
+}
+
+/** In words, for messages. */
+export function describePartition(p: Partition): string {
+  const label = p.label ? `, LABEL=${printable(p.label)}` : ''
+  return `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${label})`
 }
 
 export function rootPartition(layout: DiskLayout): Partition {

@@ -27,8 +27,15 @@ export async function download(url: string, target: string, options: DownloadOpt
       return
     } catch (error) {
       options.signal.throwIfAborted()
-      if (error instanceof VlbError) throw error
+      // A TypeError of fetch has a cause; one without is ours.
+      if (error instanceof VlbError || (error instanceof TypeError && error.cause === undefined)) throw error
       const reason = reasonOf(error)
+      if (/redirect|scheme/i.test(reason)) {
+        throw new VlbError('VLB_BASE_DOWNLOAD', `${withoutSecrets(url)} leads where it is not followed: ${reason}`, {
+          hint: 'correct base.url in vlb.yaml',
+          cause: error,
+        })
+      }
       if (attempt === tries) {
         throw new VlbError('VLB_BASE_DOWNLOAD', `download failed ${tries} times: ${withoutSecrets(url)}: ${reason}`, {
           hint: 'check the network and run the command again: it goes on where this one stopped',
@@ -42,12 +49,18 @@ export async function download(url: string, target: string, options: DownloadOpt
 }
 
 async function fetchRest(url: string, part: string, options: DownloadOptions): Promise<void> {
-  const { EnvHttpProxyAgent, fetch } = await import('undici')
+  // CommonJS: everything hangs on the default export once it is bundled.
+  const { EnvHttpProxyAgent, fetch } = (await import('undici')).default
   const have = await sizeOf(part)
-  const response = await fetch(url, {
+  const { address, authorization } = splitCredentials(url)
+  const response = await fetch(address, {
     signal: options.signal,
     // Compressed transfer would make lengths and ranges mean something else than the file's bytes.
-    headers: { 'accept-encoding': 'identity', ...(have > 0 ? { range: `bytes=${have}-` } : {}) },
+    headers: {
+      'accept-encoding': 'identity',
+      ...(have > 0 ? { range: `bytes=${have}-` } : {}),
+      ...(authorization ? { authorization } : {}),
+    },
     dispatcher: new EnvHttpProxyAgent({ bodyTimeout: silence, headersTimeout: silence }),
   })
   if (response.status === 416 && have > 0 && wholeSize(response.headers.get('content-range')) === have) return
@@ -79,6 +92,16 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
     : Readable.from([])
   await pipeline(body, count, createWriteStream(part, { flags: resumed ? 'a' : 'w' }), { signal: options.signal })
   if (total !== undefined && done !== total) throw new Error(`the connection ended after ${done} of ${total} bytes`)
+}
+
+/** fetch takes no URL with user and password in it. It sends the header on to no other server (Fetch, 4.4). */
+function splitCredentials(url: string): { address: URL; authorization: string | undefined } {
+  const address = new URL(url)
+  const { username, password } = address
+  address.username = ''
+  address.password = ''
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  return { address, authorization: pair === ':' ? undefined : `Basic ${Buffer.from(pair).toString('base64')}` }
 }
 
 /** The 10 of a Content-Range header such as `bytes 5-9/10`. */

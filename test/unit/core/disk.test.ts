@@ -66,6 +66,11 @@ describe('what the runner prints', () => {
     expect(chooseRoot(found, undefined, 'x')).toMatchObject({ table: 'none', root: 0 })
   })
 
+  test('labels as blkid escapes them', () => {
+    const lines = ['table dos', 'partition 1 0 512', 'LABEL=my\\ root\\\\x\\$y']
+    expect(parseProbe(lines, 512).partitions[0]?.label).toBe('my root\\x$y')
+  })
+
   test('lines of a later runner are passed over, and a label cannot forge others', () => {
     const lines = ['table dos', 'flavour vanilla', 'partition 1 512 512', 'LABEL=looks-like-root', 'PARTUUID=x', 'done']
     expect(parseProbe(lines, 1024)).toEqual({
