@@ -159,7 +159,7 @@ describe('a server that breaks off', () => {
       expect(mirror.asked).toHaveLength(5)
       mirror.answer = ranged
       await builds(rig)
-      expect(mirror.asked[5]).toBeGreaterThan(mirror.asked[4] ?? 0)
+      expect(mirror.asked[5]).toBeGreaterThanOrEqual(mirror.asked[4] || 1)
     },
   )
 
@@ -196,7 +196,7 @@ describe('a server that lies', () => {
       mirror.asked.length = 0
       mirror.answer = redirect(place)
       await refused(rig, ['build'], {
-        says: [mirror.url, 'leads to', place.split(':')[0] ?? ''],
+        says: [mirror.url, 'leads where it is not followed'],
         hint: 'correct base.url',
       })
       expect(mirror.asked).toHaveLength(1)

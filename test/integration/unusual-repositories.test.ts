@@ -1,0 +1,198 @@
+// Repositories of every kind: the same keys wherever they were cloned to, and builds that work there.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { describe, expect, inject } from 'vitest'
+import { complains } from '../rig/refused.ts'
+import { type Rig, rigTest } from '../rig/rig.ts'
+
+const layers = {
+  'vlb.yaml': 'version: 1\nbase: { path: base.qcow2 }\n',
+  '.gitignore': '/build/\n',
+  '10_a/build-layer': '#!/bin/sh\ncp a/motd /motd\n',
+  '10_a/a/motd': 'hello\n',
+  '20_b/build-layer': '#!/bin/sh\necho b > /b\n',
+}
+
+/** A project whose base is tracked, too, so that every clone has all of it. */
+function project(rig: Rig): void {
+  rig.write(layers)
+  rig.tool('qemu-img', 'convert', '-c', '-O', 'qcow2', inject('tinyDisk'), rig.path('base.qcow2'))
+  rig.commit()
+}
+
+function git(rig: Rig, cwd: string, ...args: string[]): string {
+  return execFileSync('git', args, { cwd, env: rig.env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+async function json(rig: Rig, cwd: string, ...args: string[]) {
+  const ran = await rig.vlb([...args, '--json'], { cwd })
+  expect(ran.code, ran.all).toBe(0)
+  return JSON.parse(ran.stdout)
+}
+
+async function build(rig: Rig, cwd: string, ...args: string[]): Promise<string[]> {
+  const result = await json(rig, cwd, 'build', ...args)
+  return result.layers.map((layer: { name: string; result: string }) => `${layer.name} ${layer.result}`)
+}
+
+async function keys(rig: Rig, cwd: string, ...args: string[]): Promise<string[]> {
+  const result = await json(rig, cwd, 'status', ...args)
+  return result.layers.map((layer: { key: string }) => layer.key)
+}
+
+const built = ['10_a built', '20_b built']
+const cached = ['10_a cached', '20_b cached']
+
+describe('the same keys', () => {
+  rigTest('in every clone: plain, shallow, sharing objects, without blobs, packed', async (rig) => {
+    project(rig)
+    rig.write({ README: 'more history' })
+    rig.commit()
+    const expected = await keys(rig, rig.repo)
+    const url = `file://${rig.repo}`
+    rig.git('config', 'uploadpack.allowFilter', 'true')
+    for (const [name, options, from] of [
+      ['plain', [], rig.repo],
+      ['shallow', ['--depth=1'], url],
+      ['shared', ['--shared'], rig.repo],
+      ['partial', ['--filter=blob:none'], url],
+    ] as const) {
+      const clone = `${rig.folder}/${name}`
+      git(rig, rig.folder, 'clone', '--quiet', ...options, from, clone)
+      expect(await keys(rig, clone), name).toEqual(expected)
+      expect(await keys(rig, clone, 'HEAD'), `${name}, by revision`).toEqual(expected)
+    }
+    rig.git('gc', '--quiet', '--aggressive')
+    expect(await keys(rig, rig.repo)).toEqual(expected)
+    expect(await build(rig, `${rig.folder}/shared`)).toEqual(built)
+  })
+
+  rigTest('whatever the umask, and whether committed, staged or neither', async (rig) => {
+    project(rig)
+    rig.git('rm', '-r', '-q', '--cached', '10_a', '20_b')
+    rig.git('commit', '-q', '-m', 'without layers')
+    const untracked = await keys(rig, rig.repo)
+    rig.tool('chmod', '-R', 'go-rwx', rig.repo)
+    expect(await keys(rig, rig.repo)).toEqual(untracked)
+    rig.git('add', '--all')
+    expect(await keys(rig, rig.repo)).toEqual(untracked)
+    rig.commit()
+    expect(await keys(rig, rig.repo)).toEqual(untracked)
+    expect(await keys(rig, rig.repo, 'HEAD')).toEqual(untracked)
+  })
+})
+
+describe('builds', () => {
+  rigTest('before the first commit, and nothing again after it', async (rig) => {
+    rig.write(layers)
+    rig.tool('qemu-img', 'convert', '-c', '-O', 'qcow2', inject('tinyDisk'), rig.path('base.qcow2'))
+    expect(await build(rig, rig.repo)).toEqual(built)
+    expect((await json(rig, rig.repo, 'status')).layers.map((l: { dirty: boolean }) => l.dirty)).toEqual([true, true])
+    complains(await rig.vlb(['build', 'HEAD']), { says: 'no such revision: "HEAD"', hint: 'no commits yet' })
+    rig.commit()
+    expect(await build(rig, rig.repo)).toEqual(cached)
+  })
+
+  rigTest('on a detached HEAD', async (rig) => {
+    project(rig)
+    rig.git('checkout', '-q', '--detach')
+    expect(await build(rig, rig.repo)).toEqual(built)
+    expect((await json(rig, rig.repo, 'status')).rev).toBe(rig.git('rev-parse', 'HEAD').slice(0, 12))
+  })
+
+  rigTest('in a bare repository: a revision, into a file', async (rig) => {
+    project(rig)
+    const bare = `${rig.folder}/bare.git`
+    git(rig, rig.folder, 'clone', '--quiet', '--bare', rig.repo, bare)
+    for (const verb of ['build', 'status'])
+      complains(await rig.vlb([verb], { cwd: bare }), { says: 'this is a bare repository', hint: 'git vlb' })
+    const image = `${rig.folder}/out.qcow2`
+    expect(await build(rig, bare, 'main', '-o', image)).toEqual(built)
+    expect(rig.readFromImage(image, '/motd')).toBe('hello\n')
+    expect(await build(rig, bare, 'main', '-o', image)).toEqual(cached)
+  })
+
+  rigTest('in a linked worktree: what one has built, all have', async (rig) => {
+    project(rig)
+    expect(await build(rig, rig.repo)).toEqual(built)
+    const other = `${rig.folder}/other`
+    rig.git('worktree', 'add', '-q', '-b', 'other', other)
+    expect(await build(rig, other)).toEqual(cached)
+    expect(rig.readFromImage(`${other}/build/image.qcow2`, '/motd')).toBe('hello\n')
+  })
+
+  rigTest('in a repository of SHA-256 objects', async (rig) => {
+    const repo = `${rig.folder}/sha256`
+    git(rig, rig.folder, 'init', '--quiet', '--object-format=sha256', repo)
+    project(rig)
+    for (const name of ['vlb.yaml', '.gitignore', 'base.qcow2', '10_a', '20_b'])
+      rig.tool('cp', '-a', rig.path(name), `${repo}/`)
+    expect(await build(rig, repo)).toEqual(built)
+    git(rig, repo, 'add', '--all')
+    git(rig, repo, 'commit', '-q', '-m', 'x')
+    expect(await build(rig, repo)).toEqual(cached)
+    expect(await build(rig, repo, 'HEAD')).toEqual(cached)
+  })
+
+  rigTest('where the path holds blanks, commas, quotes and letters of any language', async (rig) => {
+    project(rig)
+    const place = `${rig.folder}/a b,c "d" 'e' ünï $x;%s,,y=z`
+    git(rig, rig.folder, 'clone', '--quiet', rig.repo, place)
+    expect(await build(rig, place)).toEqual(built)
+    rig.tool('sh', '-c', 'echo changed >"$1/10_a/a/motd"', 'sh', place)
+    expect(await build(rig, place)).toEqual(built)
+    expect(rig.readFromImage(`${place}/build/image.qcow2`, '/motd')).toBe('changed\n')
+  })
+
+  rigTest('in a folder of the repository, from anywhere below it', async (rig) => {
+    project(rig)
+    mkdirSync(rig.path('images/web'), { recursive: true })
+    for (const name of ['vlb.yaml', '.gitignore', 'base.qcow2', '10_a', '20_b'])
+      rig.git('mv', name, `images/web/${name}`)
+    rig.commit()
+    const below = rig.path('images/web/10_a/a')
+    expect(await build(rig, below)).toEqual(built)
+    expect(await build(rig, rig.repo, '-C', 'images/web')).toEqual(cached)
+    expect(await build(rig, below, 'HEAD')).toEqual(cached)
+    rig.write({ 'images/web/10_a/a/motd': 'changed\n' })
+    expect(await build(rig, below)).toEqual(built)
+    expect(rig.readFromImage(rig.path('images/web/build/image.qcow2'), '/motd')).toBe('changed\n')
+  })
+})
+
+rigTest('files of a layer may have any name, be links, and be empty or large', async (rig) => {
+  project(rig)
+  const script = `#!/bin/sh
+set -e
+ls -1 | sort > /list
+cat 'a file' 'ünï 漢字' "q'uo\\"te" -- -dash 'new
+line' > /all
+{ readlink link; readlink dangling; } > /links
+stat -c %a 'a file' run.sh > /modes
+wc -c < big > /size
+./run.sh >> /all
+`
+  rig.write({
+    '30_names/build-layer': script.replace('-- -dash', './-dash'),
+    '30_names/a file': '1',
+    '30_names/ünï 漢字': '2',
+    '30_names/q\'uo"te': '3',
+    '30_names/-dash': '4',
+    '30_names/new\nline': '5',
+    '30_names/run.sh': '#!/bin/sh\necho 6\n',
+    '30_names/empty': '',
+    '30_names/big': Buffer.alloc(3_000_000, 'x'),
+  })
+  rig.tool('ln', '-s', 'a file', rig.path('30_names/link'))
+  rig.tool('ln', '-s', '/etc/ünï', rig.path('30_names/dangling'))
+  const names = async () => (await build(rig, rig.repo)).at(-1)
+  expect(await names()).toBe('30_names built')
+  const image = rig.path('build/image.qcow2')
+  expect(rig.readFromImage(image, '/all')).toBe('123456\n')
+  expect(rig.readFromImage(image, '/links')).toBe('a file\n/etc/ünï\n')
+  expect(rig.readFromImage(image, '/modes')).toBe('644\n755\n')
+  expect(rig.readFromImage(image, '/size')).toBe('3000000\n')
+  expect(rig.readFromImage(image, '/list').split('\n')).toContain('ünï 漢字')
+  rig.commit()
+  expect(await names()).toBe('30_names cached')
+})
