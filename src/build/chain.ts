@@ -130,6 +130,7 @@ export async function buildChain(
       root: source.config.disk.root,
       label: source.label,
       keepFailed: options.keepFailed,
+      writeSources: (work) => sources.writeStep(step, work),
       secrets: step.layer ? secretsOf(step.layer, options.secrets) : new Map(),
       forced,
       since: options.since,
@@ -216,16 +217,20 @@ class StepSources {
 
   async write(from: number): Promise<void> {
     if (this.#folders.length > 0) return
-    const { source, steps } = this.#chain
-    const git = { repo: this.#context.project.repo, objects: source.objects, env: source.env }
-    for (const [i, step] of steps.entries()) {
+    for (const [i, step] of this.#chain.steps.entries()) {
       this.#folders[i] = i < from ? '' : await this.#context.store.scratch.folder()
-      if (i < from || !step.layer) continue
-      const work = this.folder(i)
-      await materialise(git, step.layer.tree, join(work, 'src'), step.name)
-      for (const [path, entry] of Object.entries(step.layer.includes)) {
-        await materialiseEntry(git, entry, join(work, 'include', path), path)
-      }
+      if (i >= from) await this.writeStep(step, this.folder(i))
+    }
+  }
+
+  /** Writes the files of one step to a scratch folder of it. */
+  async writeStep({ layer }: Step, work: string): Promise<void> {
+    if (!layer) return
+    const { objects, env } = this.#chain.source
+    const git = { repo: this.#context.project.repo, objects, env }
+    await materialise(git, layer.tree, join(work, 'src'), layer.name)
+    for (const [path, entry] of Object.entries(layer.includes)) {
+      await materialiseEntry(git, entry, join(work, 'include', path), path)
     }
   }
 

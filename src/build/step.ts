@@ -16,7 +16,16 @@ import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
-import { cacheLines, grow, probe, type RootPlace, type RunnerOptions, runInImage, runOnHost } from '../image/sandbox.ts'
+import {
+  cacheLines,
+  grow,
+  probe,
+  type RootPlace,
+  type RunnerOptions,
+  runInImage,
+  runOnHost,
+  type ScriptRun,
+} from '../image/sandbox.ts'
 import { type BackingReference, baseReference, logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
@@ -35,6 +44,8 @@ export interface StepJob {
   keepFailed: boolean
   /** Secrets the step's script may read, by id. */
   secrets: ReadonlyMap<string, Buffer>
+  /** Writes the step's files to a scratch folder once more: the script may have changed those it was given. */
+  writeSources: (work: string) => Promise<void>
 }
 
 export type StepOutcome =
@@ -225,15 +236,8 @@ async function makeLayer(
 ): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
   const layout = groundLayout(job)
-  const { directives, interpreter } = layerOf(step)
   await overlayOn(context, job)
-  const script = {
-    script: 'build-layer',
-    interpreter,
-    network: directives.network,
-    hostname: directives.hostname ?? 'localhost',
-    env: scriptEnvironment(step, '/run/vlb-include'),
-  }
+  const script = scriptRun(step)
   try {
     const exitCode = await withCaches(context, job, () =>
       withTimeout(step, runner, (limited) => runInImage(job.work, rootPlace(layout), script, limited)),
@@ -250,6 +254,12 @@ async function makeLayer(
       },
     )
   }
+}
+
+function scriptRun(step: Step): ScriptRun {
+  const { directives, interpreter } = layerOf(step)
+  const { network, hostname = 'localhost' } = directives
+  return { script: 'build-layer', interpreter, network, hostname, env: scriptEnvironment(step, '/run/vlb-include') }
 }
 
 /** Lends the script its cache folders. One that another build has now is copied, and the copy thrown away. */
@@ -294,15 +304,22 @@ async function withTimeout(
 /** `include`: where the script finds what its include directives name. */
 function scriptEnvironment(step: Step, include: string): Record<string, string> {
   return {
+    ...standardEnvironment(step.name),
+    ...(step.inputs.includes ? { VLB_INCLUDE: include } : {}),
+    ...step.inputs.env,
+  }
+}
+
+/** What every script of a layer finds in its environment. */
+export function standardEnvironment(layer: string): Record<string, string> {
+  return {
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
     LANG: 'C.UTF-8',
     DEBIAN_FRONTEND: 'noninteractive',
     SYSTEMD_OFFLINE: '1',
     ...proxyEnvironment(),
-    VLB_LAYER: step.name,
-    ...(step.inputs.includes ? { VLB_INCLUDE: include } : {}),
-    ...step.inputs.env,
+    VLB_LAYER: layer,
   }
 }
 
@@ -341,8 +358,19 @@ async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId>
 async function keep(context: BuildContext, job: StepJob, exitCode: number): Promise<Failure> {
   const { step, work } = job
   for (const name of [...leavings, 'disk']) await rm(join(work, name), { recursive: true, force: true })
+  await job.writeSources(work)
   const at = new Date().toISOString()
-  return await context.store.keepFailure(work, { layer: step.name, key: step.key, at, exitCode }, job.keepFailed)
+  const failure = { layer: step.name, key: step.key, at, exitCode, ...attemptOf(job) }
+  return await context.store.keepFailure(work, failure, job.keepFailed)
+}
+
+function attemptOf(job: StepJob): Pick<Failure, 'attempt'> {
+  if (job.step.inputs.kind !== 'build-layer') return {}
+  const { env, network, hostname, interpreter } = scriptRun(job.step)
+  const { secrets } = layerOf(job.step).directives
+  return {
+    attempt: { disk: groundLayout(job), env, network, hostname, secrets, ...(interpreter ? { interpreter } : {}) },
+  }
 }
 
 async function fail(

@@ -1,10 +1,10 @@
 // git vlb build
-import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { compressions, imageFormats } from '../core/config.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import type { CommandResult } from '../core/results.ts'
-import { type CommandContext, choice, environmentValue, list, text, withProject } from './context.ts'
+import { type CommandContext, choice, list, text, withProject } from './context.ts'
+import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
 
 export async function build(context: CommandContext, revisions: string[], options: Options): Promise<CommandResult> {
@@ -51,36 +51,4 @@ function parseJobs(given: string | undefined): number {
       hint: 'see: git vlb build -h',
     })
   return jobs
-}
-
-/** `id=ID,src=FILE` or `id=ID,env=NAME`, as docker build has it. Messages never hold a value. */
-async function readSecrets(given: string[], cwd: string): Promise<Map<string, Buffer>> {
-  const secrets = new Map<string, Buffer>()
-  for (const text of given) {
-    const match = /^id=([A-Za-z0-9._-]+),(src|source|env)=(.+)$/.exec(text)
-    const [, id = '', kind, from = ''] = match ?? []
-    if (!match) throw new VlbError('VLB_USAGE', '--secret takes id=ID,src=FILE or id=ID,env=NAME')
-    secrets.set(id, kind === 'env' ? fromEnvironment(id, from) : await fromFile(id, resolve(cwd, from)))
-  }
-  return secrets
-}
-
-function fromEnvironment(id: string, name: string): Buffer {
-  const value = environmentValue(name)
-  if (value !== undefined) return Buffer.from(value)
-  throw new VlbError('VLB_SECRET', `the secret ${id}: the environment has no ${name}`, {
-    hint: `export ${name}, or give src=FILE`,
-  })
-}
-
-async function fromFile(id: string, file: string): Promise<Buffer> {
-  try {
-    const { size } = await stat(file)
-    // It travels through a pipe into memory, and a list of masks is made of it.
-    if (size <= 512 * 1024) return await readFile(file)
-    throw new VlbError('VLB_SECRET', `the secret ${id}: ${file} has ${size} bytes; 512 KiB are the most`)
-  } catch (error) {
-    if (error instanceof VlbError) throw error
-    throw new VlbError('VLB_SECRET', `the secret ${id}: cannot read ${file}`, { hint: 'see: ls -l', cause: error })
-  }
 }

@@ -6,6 +6,7 @@ import doctorPage from '../../docs/git-vlb-doctor.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
+import shellPage from '../../docs/git-vlb-shell.1.md'
 import statusPage from '../../docs/git-vlb-status.1.md'
 import testBootPage from '../../docs/git-vlb-test-boot.1.md'
 import type { CommandResult } from '../core/results.ts'
@@ -30,6 +31,7 @@ export const verbs: readonly Verb[] = [
   { name: 'status', page: statusPage, load: async () => (await import('./status.ts')).status },
   { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
+  { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
 ]

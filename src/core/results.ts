@@ -120,6 +120,14 @@ export interface BootResult {
   forwards: string[]
 }
 
+export interface ShellResult {
+  layer: string
+  /** The shell's, and the command's. */
+  exitStatus: number
+  /** Path of the script that --record wrote; null if there is none. */
+  recorded: string | null
+}
+
 export type CommandResult =
   | { kind: 'status'; data: StatusResult }
   | { kind: 'build'; data: BuildResult }
@@ -127,4 +135,5 @@ export type CommandResult =
   | { kind: 'new'; data: NewResult }
   | { kind: 'log'; data: LogResult }
   | { kind: 'doctor'; data: DoctorResult }
+  | { kind: 'shell'; data: ShellResult }
   | { kind: 'test-boot'; data: BootResult }

@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { childEnvironment, type Environment } from '../host/env.ts'
-import { ask, ToolError } from '../host/run.ts'
+import { ask, spawnInteractive, ToolError } from '../host/run.ts'
 
 export interface Repository {
   /** Where commands run: a folder in the working tree, or the bare repository itself. */
@@ -161,4 +161,11 @@ export async function gitPath(repo: Repository, name: string): Promise<string> {
 export async function createRepository(folder: string): Promise<void> {
   const { simpleGit } = await import('simple-git')
   await simpleGit(folder).env(childEnvironment()).init()
+}
+
+/** Opens a file in the user's editor, as git chooses it (git-var(1), GIT_EDITOR), and waits until it is closed. */
+export async function openEditor(repo: Repository, file: string): Promise<void> {
+  const editor = (await gitRead(repo.cwd, ['var', 'GIT_EDITOR'])).trim()
+  // The setting is a shell command by definition; the file's name is only ever an argument of it.
+  await spawnInteractive('sh', ['-c', `${editor} "$@"`, 'sh', file])
 }

@@ -184,3 +184,19 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
     ended,
   }
 }
+
+/** Runs a program on our own standard streams: for what a person talks to. */
+export async function spawnInteractive(
+  tool: string,
+  args: readonly string[],
+): Promise<{ exitCode: number | undefined; signal: string | undefined }> {
+  trace(tool, args)
+  const { execa } = await import('execa')
+  const { exitCode, signal } = await execa(tool, args, {
+    env: childEnvironment(),
+    extendEnv: false,
+    stdio: 'inherit',
+    reject: false,
+  })
+  return { exitCode, signal }
+}

@@ -8,7 +8,7 @@ import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
 
 // Beside this file in src/, beside the bundle in dist/.
-const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
+export const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
 
 export interface RunnerOptions {
   /** Ends everything in the namespaces when it fires. */
@@ -38,7 +38,16 @@ async function act(work: string, action: string, args: readonly string[], option
   const { exitCode, signal } = await child.ended
   options.signal.removeEventListener('abort', stop)
   stop()
-  options.signal.throwIfAborted()
+  return reading(lines, { exitCode, signal }, options.signal)
+}
+
+/** The runner's lines, unless they report an error or it ended before its work was done. */
+function reading(
+  lines: string[],
+  { exitCode, signal }: { exitCode: number | undefined; signal: string | undefined },
+  stopped: AbortSignal,
+): string[] {
+  stopped.throwIfAborted()
   const reported = lines.find((line) => line.startsWith('error '))
   if (reported) throw reportedError(reported)
   if (exitCode !== 0) {
@@ -47,6 +56,15 @@ async function act(work: string, action: string, args: readonly string[], option
     })
   }
   return lines
+}
+
+/** The exit status of a script or shell, as the runner's lines tell it. */
+export function interpret(
+  lines: string[],
+  ended: { exitCode: number | undefined; signal: string | undefined },
+  stopped: AbortSignal,
+): number {
+  return exitStatus(reading(lines, ended, stopped))
 }
 
 function reportedError(line: string): VlbError {
@@ -108,6 +126,13 @@ export function cacheLines(caches: readonly CacheMount[]): string {
   return caches.map(({ folder, target, copy }) => `${copy ? 'copy' : 'own'}\t${folder}\t${target}\n`).join('')
 }
 
+/** What the runner's actions `layer` and `shell` are given. */
+export function layerArguments(root: RootPlace, run: ScriptRun): string[] {
+  const place = [String(root.start), String(root.size), root.fs]
+  const surroundings = [run.network ? 'host' : 'none', run.hostname]
+  return [...place, ...surroundings, run.script, run.interpreter ?? '', ...variables(run.env)]
+}
+
 /** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2; returns its exit status, 128 + n for signal n. */
 export async function runInImage(
   work: string,
@@ -115,16 +140,7 @@ export async function runInImage(
   run: ScriptRun,
   options: RunnerOptions,
 ): Promise<number> {
-  const place = [String(root.start), String(root.size), root.fs]
-  const args = [
-    ...place,
-    run.network ? 'host' : 'none',
-    run.hostname,
-    run.script,
-    run.interpreter ?? '',
-    ...variables(run.env),
-  ]
-  return exitStatus(await act(work, 'layer', args, options))
+  return exitStatus(await act(work, 'layer', layerArguments(root, run), options))
 }
 
 /** Runs `work`/src/SCRIPT on the host in private namespaces; what it wrote is then `work`/disk. */

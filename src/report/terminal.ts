@@ -36,6 +36,11 @@ export function terminal(options: ReporterOptions): Reporter {
     stream.write(`${text}\n`)
     draw()
   }
+  /** Nothing live: the cursor shows again, for the terminal may be somebody else's now. */
+  const rest = () => {
+    live.clear()
+    live.done()
+  }
   const draw = () => {
     const spinner = style('cyan', frames[frame % frames.length] ?? '')
     const lines = [...running.values()].flatMap((step) => [
@@ -44,7 +49,7 @@ export function terminal(options: ReporterOptions): Reporter {
     ])
     for (const [task, transfer] of transfers) lines.push(`${spinner} ${shorten(bar(task, transfer, columns()))}`)
     if (lines.length > 0) live(lines.join('\n'))
-    else live.clear()
+    else rest()
     schedule(lines.length > 0)
   }
   const schedule = (wanted: boolean) => {
@@ -116,8 +121,7 @@ export function terminal(options: ReporterOptions): Reporter {
     emit,
     end: () => {
       schedule(false)
-      live.clear()
-      live.done()
+      rest()
     },
   }
 }

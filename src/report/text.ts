@@ -35,6 +35,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.data.text
     case 'doctor':
       return doctorText(result.data, options)
+    case 'shell':
+      return result.data.recorded === null ? '' : `recorded in ${shownPath(result.data.recorded, options.cwd)}\n`
     case 'test-boot':
       return bootText(result.data, options)
   }

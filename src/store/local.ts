@@ -213,6 +213,14 @@ export class LocalStore implements Store {
     return (await this.#failures()).find((failure) => failure.key === key)
   }
 
+  /** The last failure of a layer, by name or number. */
+  async failureOf(layer: string): Promise<Failure | undefined> {
+    const wanted = layer.replace(/\/+$/, '')
+    const matches = (name: string) =>
+      name === wanted || (/^\d+$/.test(wanted) && Number.parseInt(name, 10) === Number(wanted))
+    return (await this.#failures()).filter((f) => matches(f.layer)).sort((a, b) => (a.at < b.at ? 1 : -1))[0]
+  }
+
   async lastFailure(): Promise<Failure | undefined> {
     return (await this.#failures()).sort((a, b) => (a.at < b.at ? 1 : -1))[0]
   }

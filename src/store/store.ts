@@ -1,4 +1,5 @@
 // What a store offers. The local store is the first; others give the same.
+import type { DiskLayout } from '../core/disk.ts'
 import type { LayerKey, SnapshotId } from '../core/ids.ts'
 import type { Manifest } from '../core/manifest.ts'
 
@@ -16,8 +17,21 @@ export interface Failure {
   key: LayerKey
   at: string
   exitCode: number
+  /** What a shell needs to stand where the script stood; undefined where there was no script in the image. */
+  attempt?: Attempt
   /** Absolute path of the log. */
   log: string
+}
+
+/** How a script was run in an image. */
+export interface Attempt {
+  /** The image's layout. */
+  disk: DiskLayout
+  env: Record<string, string>
+  network: boolean
+  hostname: string
+  secrets: string[]
+  interpreter?: string
 }
 
 export interface Damage {

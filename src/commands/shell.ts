@@ -1,0 +1,50 @@
+// git vlb shell
+import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { BuildContext } from '../build/context.ts'
+import type { Typed } from '../build/shell.ts'
+import type { CommandResult } from '../core/results.ts'
+import { type CommandContext, environmentValue, list, text, withProject } from './context.ts'
+import { nextName } from './new.ts'
+import { readSecrets } from './secrets.ts'
+import type { Options } from './table.ts'
+
+export async function shell(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
+  const { openShell } = await import('../build/shell.ts')
+  const name = text(options, 'record')
+  return await withProject(context, async (project) => {
+    // A name that cannot be is said before the work of a whole session is at stake.
+    const script = name === undefined ? undefined : await recordPath(project, name)
+    const outcome = await openShell(project, {
+      target,
+      failed: options['failed'] === true,
+      record: name !== undefined,
+      secrets: await readSecrets(list(options, 'secret'), context.cwd),
+      terminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
+      terminalType: environmentValue('TERM') ?? 'dumb',
+    })
+    const recorded = script !== undefined && outcome.typed.length > 0 ? script : null
+    if (recorded !== null) await writeRecord(project, recorded, outcome.typed, options['edit'] !== false)
+    return { kind: 'shell', data: { layer: outcome.layer, exitStatus: outcome.exitCode, recorded } }
+  })
+}
+
+async function recordPath({ project }: BuildContext, name: string): Promise<string> {
+  const { layerFolders } = await import('../git/worktree.ts')
+  return join(project.folder, nextName(await layerFolders(project.folder), name, undefined), 'build-layer')
+}
+
+async function writeRecord(
+  { project }: BuildContext,
+  script: string,
+  typed: readonly Typed[],
+  edit: boolean,
+): Promise<void> {
+  const { recordedScript } = await import('../build/shell.ts')
+  await mkdir(dirname(script), { recursive: true })
+  await writeFile(script, recordedScript(typed), { flag: 'wx' })
+  await chmod(script, 0o755)
+  if (!edit || process.stdin.isTTY !== true) return
+  const { openEditor } = await import('../git/repo.ts')
+  await openEditor(project.repo, script)
+}

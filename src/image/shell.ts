@@ -1,0 +1,50 @@
+// A root shell inside an image: the same sandbox as for a script, with the user's terminal in it.
+import { createWriteStream } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { asRoot } from '../host/privilege.ts'
+import { run, spawnInteractive } from '../host/run.ts'
+import { interpret, layerArguments, type RootPlace, runner, type ScriptRun } from './sandbox.ts'
+
+export interface ShellOptions {
+  signal: AbortSignal
+  secrets: ReadonlyMap<string, Buffer>
+  /** Standard input is a terminal; otherwise the shell reads its commands from it. */
+  terminal: boolean
+}
+
+/** Opens a shell in the image `work`/layer.qcow2 and returns its exit status. */
+export async function shellInImage(
+  work: string,
+  root: RootPlace,
+  script: ScriptRun,
+  options: ShellOptions,
+): Promise<number> {
+  options.signal.throwIfAborted()
+  // The terminal takes standard input, so another pipe tells the runner that we are alive.
+  const tether = join(work, 'tether')
+  await run('mkfifo', ['-m', '0600', '--', tether])
+  const command = await asRoot('bash', [runner, 'enter', work, 'shell', ...layerArguments(root, script)])
+  const pipe = createWriteStream(tether, { flags: 'r+' })
+  for (const [id, value] of options.secrets) pipe.write(`${id} ${value.toString('base64')}\n`)
+  pipe.write('go\n')
+  const stop = () => pipe.destroy()
+  options.signal.addEventListener('abort', stop, { once: true })
+  try {
+    const ended = await (options.terminal ? inTerminal(command) : spawnInteractive(command.tool, command.args))
+    const answers = await readFile(join(work, 'answers'), 'utf8').catch(() => '')
+    return interpret(answers.split('\n'), ended, options.signal)
+  } finally {
+    options.signal.removeEventListener('abort', stop)
+    stop()
+  }
+}
+
+/**
+ * By way of script(1), which makes a terminal of its own for it: the shell can become that one's master without taking
+ * ours from our user's shell, window sizes are passed on, and the settings come back afterwards.
+ */
+async function inTerminal({ tool, args }: { tool: string; args: readonly string[] }) {
+  const quoted = [tool, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
+  return await spawnInteractive('script', ['--quiet', '--return', '--command', `exec ${quoted}`, '/dev/null'])
+}
