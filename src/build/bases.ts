@@ -124,7 +124,7 @@ async function rememberedDigest(
     await writeAtomic(note, `${hex}\n`)
   } catch (error) {
     // A store that can only be read still has a status to show.
-    if (!hasErrorCode(error, 'EACCES', 'EROFS', 'ENOSPC')) throw error
+    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'ENOSPC', 'EDQUOT')) throw error
   }
   return hex
 }

@@ -2,7 +2,7 @@
 // its holder dies, so there is no stale lock to recognise, not even after a reboot.
 import { open, readFile } from 'node:fs/promises'
 import { VlbError } from '../core/errors.ts'
-import { spawn } from './run.ts'
+import { failure, spawn } from './run.ts'
 
 export interface Lock {
   /** Fires if the lock is lost because somebody killed its holder. */
@@ -70,8 +70,9 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
   signal.removeEventListener('abort', stop)
   if (!held) {
     signal.throwIfAborted()
-    const { exitCode } = await child.ended
+    const { exitCode, signal: killed } = await child.ended
     if (exitCode === busy) return undefined
+    if (exitCode === undefined || exitCode === 127) throw failure('flock', [], { exitCode, signal: killed, stderr: '' })
     throw new Error(`flock ended with status ${exitCode} on ${file}`)
   }
   const lost = new AbortController()

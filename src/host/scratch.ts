@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { explainWriteError } from './files.ts'
 import { type Child, spawn } from './run.ts'
 
 // Lines of `+PATH`; on end of file each is removed. A session of its own, and deaf to what a terminal sends, so that
@@ -34,7 +35,11 @@ export class Scratch {
   async folder(): Promise<string> {
     const path = join(this.#folder, `${process.pid}-${await startTime(process.pid)}-${randomBytes(4).toString('hex')}`)
     this.watch(path)
-    await mkdir(path, { recursive: true, mode: 0o755 })
+    try {
+      await mkdir(path, { recursive: true, mode: 0o755 })
+    } catch (error) {
+      throw explainWriteError(error, this.#folder)
+    }
     return path
   }
 

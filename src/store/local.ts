@@ -121,7 +121,7 @@ export class LocalStore implements Store {
       const text = await readFile(this.path('snapshots', id, 'manifest.json'), 'utf8')
       return parseManifest(text) ?? 'unreadable'
     } catch (error) {
-      if (hasErrorCode(error, 'ENOENT')) return undefined
+      if (hasErrorCode(error, 'ENOENT', 'ENOTDIR')) return undefined
       throw error
     }
   }

@@ -164,7 +164,7 @@ rigTest('files of a layer may have any name, be links, and be empty or large', a
   project(rig)
   const script = `#!/bin/sh
 set -e
-ls -1 | sort > /list
+for f in *; do printf '%s\\n' "$f"; done > /list
 cat 'a file' 'ünï 漢字' "q'uo\\"te" -- -dash 'new
 line' > /all
 { readlink link; readlink dangling; } > /links
