@@ -4,7 +4,7 @@ import { createWriteStream, type WriteStream } from 'node:fs'
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
-import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition } from '../core/disk.ts'
+import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition, withFstab } from '../core/disk.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
 import { firstContentId } from '../core/key.ts'
@@ -16,19 +16,11 @@ import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
-import {
-  cacheLines,
-  grow,
-  probe,
-  type RootPlace,
-  type RunnerOptions,
-  runInImage,
-  runOnHost,
-  type ScriptRun,
-} from '../image/sandbox.ts'
+import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnHost, type ScriptRun } from '../image/sandbox.ts'
 import { type BackingReference, baseReference, logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
+import { prepareMounts, rootPlace } from './mounts.ts'
 
 /** What a step stands on. */
 export type Ground = { snapshot: Snapshot } | { base: BaseRecord } | undefined
@@ -53,7 +45,7 @@ export type StepOutcome =
   | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
 
 /** What a build leaves in its scratch folder that is not of the snapshot. */
-const leavings = ['ns', 'src', 'include', 'caches', 'scratch', 'index', 'objects']
+const leavings = ['ns', 'src', 'include', 'caches', 'mounts', 'scratch', 'index', 'objects']
 
 export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
   const { step, work } = job
@@ -154,7 +146,7 @@ async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise
   const runner: RunnerOptions = { signal: context.signal, onOutput: log.write, secrets: job.secrets }
   if (step.inputs.kind === 'build-base') return await makeBase(context, job, runner)
   if (step.inputs.kind === 'disk') return { layout: await growDisk(context, job, step.inputs.size ?? 0, runner) }
-  return await makeLayer(context, job, runner)
+  return await makeLayer(context, job, log, runner)
 }
 
 async function makeBase(
@@ -196,11 +188,6 @@ function groundLayout(job: StepJob): DiskLayout {
   return chooseRoot(job.ground.base.disk, job.root, `the base ${printable(job.ground.base.source)}`)
 }
 
-function rootPlace(layout: DiskLayout): RootPlace {
-  const root = rootPartition(layout)
-  return { start: root.start, size: root.size, fs: root.fs ?? '' }
-}
-
 function backingOf({ ground }: StepJob): (BackingReference & { format: 'qcow2' | 'raw' }) | undefined {
   if (!ground) return undefined
   if ('snapshot' in ground) return { ...snapshotReference(ground.snapshot.manifest.id), format: 'qcow2' }
@@ -220,30 +207,34 @@ async function growDisk(context: BuildContext, job: StepJob, size: number, runne
   await overlayOn(context, job, size)
   if (size === layout.size) return layout
   const lines = await grow(job.work, layout.root, rootPlace(layout), runner)
-  const grown = { ...parseProbe(lines, size), root: layout.root }
-  if (rootPartition(grown).fs !== rootPartition(layout).fs) {
+  const found = parseProbe(lines, size)
+  if (found.partitions.find((p) => p.number === layout.root)?.fs !== rootPartition(layout).fs) {
     throw new VlbError('VLB_DISK', `growing the disk to ${formatBytes(size)} lost its root file system`, {
       hint: 'this should not happen; please report it with the output of: qemu-img info and sfdisk --list of the base',
     })
   }
-  return grown
+  return chooseRoot(found, String(layout.root), job.step.name)
 }
 
 async function makeLayer(
   context: BuildContext,
   job: StepJob,
+  log: BuildLog,
   runner: RunnerOptions,
 ): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
   const layout = groundLayout(job)
+  const { root, notes } = await prepareMounts(job.work, layout, layerOf(step).directives, `${step.name}/build-layer`)
   await overlayOn(context, job)
+  for (const note of notes) log.write(Buffer.from(note))
   const script = scriptRun(step)
   try {
-    const exitCode = await withCaches(context, job, () =>
-      withTimeout(step, runner, (limited) => runInImage(job.work, rootPlace(layout), script, limited)),
+    const ended = await withCaches(context, job, () =>
+      withTimeout(step, runner, (limited) => runInImage(job.work, root, script, limited)),
     )
-    if (typeof exitCode !== 'number') return exitCode
-    return exitCode === 0 ? { layout } : { exitCode }
+    if (!('fstab' in ended) || ended.exitCode !== 0) return ended
+    // What the script made of it is what the next one finds mounted.
+    return { layout: withFstab(layout, ended.fstab) }
   } catch (error) {
     if (!(error instanceof VlbError) || error.code !== 'VLB_SCRIPT_INTERPRETER') throw error
     throw new VlbError(
@@ -285,11 +276,11 @@ function layerOf(step: Step) {
 }
 
 /** Runs with a signal that also fires when the layer's time is up; then everything in the sandbox is killed. */
-async function withTimeout(
+async function withTimeout<T>(
   step: Step,
   runner: RunnerOptions,
-  action: (limited: RunnerOptions) => Promise<number>,
-): Promise<number | Failed> {
+  action: (limited: RunnerOptions) => Promise<T>,
+): Promise<T | Failed> {
   const limit = step.layer?.directives.timeout
   if (limit === undefined) return await action(runner)
   const clock = AbortSignal.timeout(limit * 1000)

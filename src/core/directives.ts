@@ -1,6 +1,7 @@
 // Directives: comment lines in the leading comment block of a layer's script. They are part of the layer's tree, so
 // they need no field of their own in its key.
 import { printable, VlbError } from './errors.ts'
+import { mountPath } from './fstab.ts'
 import { nearest } from './nearest.ts'
 import { parseDuration } from './units.ts'
 
@@ -21,14 +22,43 @@ export interface Directives {
   caches: string[]
   /** Other paths of the repository, relative to the project's folder. */
   includes: string[]
+  /** Paths of the layer's folder mounted elsewhere. */
+  binds: MountDirective[]
+  /** Other partitions, mounted. */
+  mounts: MountDirective[]
 }
 
-const names = ['nocache', 'noshare', 'ttl', 'env', 'network', 'hostname', 'timeout', 'secret', 'cache', 'include']
+/** A directive that mounts something while the script runs. */
+export interface MountDirective {
+  /** bind: a path of the layer's folder, `.` for all of it. mount: how the script names the partition. */
+  source: string
+  /** Absolute path in the image. */
+  target: string
+  line: number
+}
+
+const names = [
+  'nocache',
+  'noshare',
+  'ttl',
+  'env',
+  'network',
+  'hostname',
+  'timeout',
+  'secret',
+  'cache',
+  'include',
+  'bind',
+  'mount',
+]
 
 interface Place {
   file: string
   line: number
 }
+
+/** As vm-layer-builder wrote them. */
+const bareNames: Record<string, string> = { 'chroot-bind-mount': 'bind', 'chroot-mount': 'mount' }
 
 /** Reads the directives of a script. `file` is what an error names. */
 export function parseDirectives(script: string, file: string): Directives {
@@ -40,13 +70,15 @@ export function parseDirectives(script: string, file: string): Directives {
     secrets: [],
     caches: [],
     includes: [],
+    binds: [],
+    mounts: [],
   }
   for (const [index, line] of leadingComments(script).entries()) {
-    // vm-layer-builder wrote these two bare.
-    const bare = /^#\s*(nocache|noshare)\s*$/.exec(line)
+    const place = { file, line: index + 1 }
+    const bare = /^#\s*(?:(nocache|noshare)|(chroot-bind-mount|chroot-mount)\s+(\S.*?))\s*$/.exec(line)
     const match = bare ? undefined : /^#\s*vlb:\s*(\S*)\s*(.*?)\s*$/.exec(line)
-    if (bare) apply(found, bare[1] ?? '', '', { file, line: index + 1 })
-    else if (match) apply(found, match[1] ?? '', match[2] ?? '', { file, line: index + 1 })
+    if (bare) apply(found, bare[1] ?? bareNames[bare[2] ?? ''] ?? '', bare[3] ?? '', place)
+    else if (match) apply(found, match[1] ?? '', match[2] ?? '', place)
   }
   return found
 }
@@ -84,6 +116,12 @@ function apply(found: Directives, name: string, argument: string, place: Place):
     case 'include':
       found.includes.push(repositoryPath(argument, place))
       return
+    case 'bind':
+      found.binds.push(bind(argument, place))
+      return
+    case 'mount':
+      found.mounts.push(mountOf(name, 'PARTITION TARGET', argument, place))
+      return
     case 'network':
       if (argument !== 'none') throw wrong(place, `network knows one argument, "none", not "${argument}"`)
       found.network = false
@@ -110,6 +148,21 @@ function declare(found: Directives, argument: string, place: Place): void {
   const match = /^([A-Za-z_][A-Za-z0-9_]*)(?:=(.*))?$/.exec(argument)
   if (!match?.[1]) throw wrong(place, `env takes NAME or NAME=default, not "${argument}"`)
   found.env[match[1]] = match[2]
+}
+
+function mountOf(name: string, form: string, argument: string, place: Place): MountDirective {
+  const [source = '', path = '', more] = argument.split(/\s+/)
+  const target = mountPath(path)
+  if (target === undefined || more !== undefined) {
+    throw wrong(place, `${name} takes ${form}, TARGET an absolute path in the image, not "${argument}"`)
+  }
+  return { source, target, line: place.line }
+}
+
+function bind(argument: string, place: Place): MountDirective {
+  const found = mountOf('bind', 'SRC TARGET', argument, place)
+  if (!found.source.startsWith('/') && !found.source.split('/').includes('..')) return found
+  throw wrong(place, `bind takes a path inside the layer's folder, "." for all of it, not "${found.source}"`)
 }
 
 function wrong(place: Place, what: string, hint = `known directives: ${names.join(', ')}`): VlbError {

@@ -112,17 +112,19 @@ mount_options() { # FILESYSTEM: options for a root file system that is built on
     # Several snapshots of one image carry one UUID, which xfs refuses to mount side by side.
     xfs) printf ',discard,nouuid' ;;
     btrfs) printf ',discard=sync' ;;
+    squashfs | erofs) ;;
     *) printf ',discard' ;;
   esac
 }
 
-mount_root() { # START SIZE FILESYSTEM; sets `root`
+mount_root() { # START SIZE FILESYSTEM[,OPTION]; sets `root`
+  local type=${3%%,*}
   root=${disk%/*}/root
   # noatime: reading a file must not change the snapshot. nodev: device nodes in the image are not for the script.
-  mount -t "$3" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$3")" -- "$disk" "$root" ||
+  mount -t "$type" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$type")${3#"$type"}" -- "$disk" "$root" ||
     die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
   # Kernels before 6.7 can take a second btrfs of one UUID for the first, which is another build's.
-  [ "$3" != btrfs ] || [ "$(losetup --noheadings --output BACK-FILE "$(findmnt -no SOURCE -- "$root")")" = "$disk" ] ||
+  [ "$type" != btrfs ] || [ "$(losetup --noheadings --output BACK-FILE "$(findmnt -nvo SOURCE -- "$root")")" = "$disk" ] ||
     die VLB_HOST_KERNEL "another build on this btrfs base has it mounted, and this kernel cannot tell the two apart; try again when it has ended"
 }
 
@@ -130,22 +132,140 @@ mount_root() { # START SIZE FILESYSTEM; sets `root`
 # file by itself, and qcow2 only frees whole clusters. Not worth it for a layer that wrote next to nothing, since it also
 # notes all other free space as free, in some hundred KiB of the snapshot's tables.
 trim_root() { # FILE
-  sync -f "$root"
-  (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) || fstrim -- "$root" || true
+  local place
+  for place in "$root" "${trimmed[@]}"; do sync -f "$place"; done
+  (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) && return
+  for place in "$root" "${trimmed[@]}"; do fstrim -- "$place" || true; done
 }
 
+# With all that is mounted below it.
 unmount_root() {
-  umount -- "$root" && return
-  local holders
-  holders=$(fuser -m "$root" 2>/dev/null)
-  die VLB_KILLED "the root file system stays busy; held by processes: ${holders:-unknown}"
+  local place holders
+  for place in "${points[@]}" "$root"; do
+    umount -- "$place" && continue
+    holders=$(fuser -m "$place" 2>/dev/null)
+    die VLB_KILLED "the file system at ${place#"${root%/root}"} stays busy; held by processes: ${holders:-unknown}"
+  done
+}
+
+# --- other partitions -----------------------------------------------------------------------------------------------
+
+points=() trimmed=()
+
+# Mounts the partitions and subvolumes that WORK/mounts lists, parents before children (core/mounts.ts wrote it).
+mount_others() { # WORK START; START: of the root. Sets `points`, the last first, and `trimmed`, one per file system
+  local kind start size type options what source target place
+  declare -A device=()
+  [ -f "$1/mounts" ] || return 0
+  device[$2]=$(findmnt -nvo SOURCE -- "$root")
+  while IFS=$'\t' read -r kind start size type options what source target; do
+    [ "$kind" != bind ] || continue
+    place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links ($what)"
+    case ${place#"$root"}/ in
+      /dev/* | /proc/* | /sys/* | / | /run/* | /tmp/* | /mnt/*)
+        # A link led there, or a directive, which is to be seen above what the sandbox puts there.
+        [ "$kind" = directive ] || { echo "git vlb: not mounted at $target: $what, git vlb has something of its own there" >&2; continue; }
+        lend "$ns/others/$start" "${place#"$root"}"
+        place=$ns/others/$start
+        mkdir -p "$place"
+        ;;
+      *) if [ "$kind" = directive ]; then deep_mount_point "$place"; else lasting_mount_point "$place"; fi ;;
+    esac
+    mount_other "$start" "$size" "$type" "$options" "$place" && continue
+    [ "$kind" = optional ] || die VLB_HOST_KERNEL "cannot mount $what at $target; does this host's kernel know $type (modprobe $type)? nofail in /etc/fstab lets it be missing"
+    echo "git vlb: not mounted at $target: $what, which this kernel cannot mount" >&2
+  done <"$1/mounts"
+}
+
+mount_other() { # START SIZE FILESYSTEM OPTIONS PLACE
+  local from=$disk how=noatime,nodev options=,$4,
+  if [ -n "${device[$1]-}" ]; then
+    # Another subvolume of what is mounted already: by the same device, else two caches would hold one file system.
+    from=${device[$1]}
+  else
+    how+=,loop,offset=$1,sizelimit=$2$(mount_options "$3")
+  fi
+  options=${options//,-,/,}
+  options=${options//,ro,/,}
+  options=${options%,}
+  mount -t "$3" -o "$how${options%,}" -- "$from" "$5" || return
+  points=("$5" "${points[@]}")
+  if [ -z "${device[$1]-}" ]; then
+    device[$1]=$(findmnt -nvo SOURCE -- "$5")
+    trimmed+=("$5")
+  fi
+  # Only this mount: the file system itself may be mounted elsewhere, too.
+  case ,$4, in *,ro,*) mount -o remount,bind,ro,noatime,nodev -- "$5" ;; esac
+}
+
+# What the image's own fstab names stays: it would be made when the machine boots.
+lasting_mount_point() { # PATH, as `within` gave it
+  local made=()
+  deep_mount_point "$1"
+}
+
+# Files of the layer's folder, to be seen elsewhere: what its script changes there is a copy, and is not in the image.
+lend_binds() { # WORK
+  local kind start size type options what source target place
+  [ -f "$1/mounts" ] || return 0
+  while IFS=$'\t' read -r kind start size type options what source target; do
+    [ "$kind" = bind ] || continue
+    source=$(within "$1/src" "/$source")
+    [ -e "$source" ] || die VLB_DIRECTIVE "$what is not in the layer's folder"
+    place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links ($what)"
+    case ${place#"$root"}/ in
+      / | /dev/* | /proc/* | /sys/*) die VLB_DIRECTIVE "$what: nothing can be mounted at $target, which is ${place#"$root"}/ in the image" ;;
+      /run/* | /tmp/* | /mnt/*) ;;
+      *)
+        if [ -d "$source" ]; then
+          deep_mount_point "$place"
+        elif [ ! -e "$place" ]; then
+          deep_mount_point "${place%/*}"
+          : >"$place" || die VLB_DISK "cannot make ${place#"$root"} in the image"
+          made_files+=("$place")
+        fi
+        ;;
+    esac
+    lend "$source" "${place#"$root"}"
+  done <"$1/mounts"
+}
+
+lend() { # SOURCE PLACE; PLACE: below the image's root
+  lent+=$1$'\t'$2$'\n'
+}
+
+# Shows in the image what was lent. A place below /run, /tmp or /mnt is made now: those are no part of the image.
+show_lent() { # SOURCE PLACE
+  local place
+  place=$(within "$PWD" "$2") || return
+  if [ -d "$1" ]; then
+    mkdir -p -- "$place"
+  elif [ ! -e "$place" ]; then
+    mkdir -p -- "${place%/*}" && : >"$place"
+  fi &&
+    mount --bind -- "$1" "$place" &&
+    # The host's file system: without nodev a node made there would open the host's disks.
+    mount -o remount,bind,nosuid,nodev -- "$place"
+}
+
+# Takes away the mount points that were made, where they still are what they were.
+remove_made() {
+  local path
+  for path in "${made_files[@]}" "${made[@]}"; do
+    [ "$(within "$root" "${path#"$root"}")" = "$path" ] || continue
+    if [ -d "$path" ]; then
+      rmdir --ignore-fail-on-non-empty -- "$path"
+    elif [ -f "$path" ] && [ ! -s "$path" ]; then
+      rm -f -- "$path"
+    fi
+  done
 }
 
 # --- probing and growing --------------------------------------------------------------------------------------------
 
 # The kernel may not know how to read partition tables, and udev may not run: both are read from the file.
 probe_disk() {
-  local size whole table line
+  local size whole table line id='' probe=${disk%/*}/probe
   size=$(stat -c %s -- "$disk")
   whole=$(blkid -p -o export -- "$disk")
   table=$(sed -n 's/^PTTYPE=//p' <<<"$whole")
@@ -159,31 +279,69 @@ probe_disk() {
   esac
   printf 'table %s\n' "$table"
   sfdisk --dump -- "$disk" | while read -r line; do
+    [[ $line =~ ^label-id:\ 0x([0-9a-f]+) ]] && id=${BASH_REMATCH[1]}
     [[ $line =~ disk([0-9]+)\ :\ start=\ *([0-9]+),\ *size=\ *([0-9]+) ]] || continue
-    probe_partition "${BASH_REMATCH[1]}" $((BASH_REMATCH[2] * 512)) $((BASH_REMATCH[3] * 512))
+    probe_partition "${BASH_REMATCH[1]}" $((BASH_REMATCH[2] * 512)) $((BASH_REMATCH[3] * 512)) "$table $id $line"
   done
 }
 
-probe_partition() { # NUMBER START SIZE
+probe_partition() { # NUMBER START SIZE [TABLE ID LINE]
   local found type options
   printf 'partition %s %s %s\n' "$1" "$2" "$3"
+  # shellcheck disable=SC2016 # backquotes of a pattern
+  case ${4-} in
+    dos*) [[ $4 =~ ^dos\ ([0-9a-f]+) ]] && printf 'PARTUUID=%08x-%02d\n' "0x${BASH_REMATCH[1]}" "$1" ;;
+    gpt*)
+      [[ $4 =~ \ uuid=([0-9A-Fa-f-]+) ]] && printf 'PARTUUID=%s\n' "${BASH_REMATCH[1]}"
+      [[ $4 =~ \ name=\"([^\"]*)\" ]] && printf 'PARTLABEL=%s\n' "${BASH_REMATCH[1]}"
+      ;;
+  esac
   found=$(blkid -p -o export -O "$2" -S "$3" -- "$disk")
   grep -E '^(TYPE|LABEL|UUID)=' <<<"$found"
   type=$(sed -n 's/^TYPE=//p' <<<"$found")
   case $type in
     ext[234]) options=noload ;;
     xfs) options=norecovery,nouuid ;;
-    btrfs) options=nodev ;;
+    btrfs) options=rescue=nologreplay ;;
     *) return ;;
   esac
-  mount -t "$type" -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options" -- "$disk" "${disk%/*}/probe" || return
-  looks_like_root "${disk%/*}/probe" && printf 'looks-like-root\n'
-  umount -- "${disk%/*}/probe"
+  mount -t "$type" -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options" -- "$disk" "$probe" || return
+  if looks_like_root "$probe"; then
+    printf 'looks-like-root\n'
+    print_fstab "$probe"
+  elif [ "$type" = btrfs ]; then
+    # Not the default subvolume: a boot loader's rootflags=subvol= names the root.
+    umount -- "$probe" || return
+    mount -t btrfs -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options,subvolid=5" -- "$disk" "$probe" || return
+    probe_subvolumes "$probe"
+  fi
+  umount -- "$probe"
+}
+
+# Subvolumes are folders whose inode is 256. Deeper down are snapshots and those of containers.
+probe_subvolumes() { # FOLDER
+  local path
+  find "$1" -mindepth 1 -maxdepth 2 -type d -inum 256 -print0 2>/dev/null | sort -z | head -z -n 100 |
+    while IFS= read -r -d '' path; do
+      case ${path#"$1/"} in *[,$'\n'\\]*) continue ;; esac
+      looks_like_root "$path" || continue
+      printf 'subvolume %s\n' "$(printf %s "${path#"$1/"}" | base64 -w 0)"
+      print_fstab "$path"
+    done
+}
+
+# The folder's /etc/fstab as one line, bounded.
+print_fstab() { # FOLDER
+  local file
+  file=$(within "$1" /etc/fstab) && [ -f "$file" ] || return 0
+  tell "fstab $(head -c 65537 -- "$file" | base64 -w 0)"
 }
 
 looks_like_root() { # FOLDER
-  [ -d "$1/etc" ] && [ ! -L "$1/etc" ] || return
-  [ -d "$1/usr/bin" ] || [ -d "$1/bin" ] && [ ! -L "$1/usr" ]
+  [ -d "$1/etc" ] && [ ! -L "$1/etc" ] && [ ! -L "$1/usr" ] || return
+  [ -d "$1/usr/bin" ] || [ -d "$1/bin" ] && return
+  # /usr is another partition.
+  [ -d "$1/usr" ] && [ -f "$1/etc/fstab" ] && [ ! -L "$1/etc/fstab" ] && grep -qE '^[^#]\S*\s+/usr\s' "$1/etc/fstab"
 }
 
 # Prints the layout of a base, or of what a build-base script made.
@@ -196,9 +354,12 @@ action_probe() { # WORK FILE FORMAT
 
 # The overlay is larger than the disk was: gives the room to the root partition and its file system.
 action_grow() { # WORK PARTITION START SIZE FILESYSTEM
-  local number=$2 start=$3 size=$4 type=$5
+  local number=$2 start=$3 size=$4 type=${5%%,*} around=''
   attach "$1" "$1/layer.qcow2" qcow2
   if [ "$number" != 0 ]; then
+    # A logical partition of an MBR needs room in the extended one first.
+    ((number < 5)) || around=$(sfdisk --dump -- "$disk" | sed -nE 's/^.*disk([1-4]) :.*type=(5|f|85)(,.*)?$/\1/p')
+    [ -z "$around" ] || sfdisk --quiet --no-reread --no-tell-kernel --force -N "$around" -- "$disk" <<<', +' >&2 || die VLB_DISK "sfdisk cannot grow partition $around"
     sfdisk --quiet --no-reread --no-tell-kernel --force -N "$number" -- "$disk" <<<', +' >&2 || die VLB_DISK "sfdisk cannot grow partition $number"
     size=$(sfdisk --dump -- "$disk" | sed -nE "s/.*disk$number : start=.*size= *([0-9]+).*/\1/p")
     size=$((size * 512))
@@ -320,10 +481,9 @@ lend_secrets() {
   chmod -R u=rX,go= "$ns/secrets"
 }
 
-# Folders of the store, to be mounted in the image; sets `caches`: lines of host folder, tab, place in the image.
+# Folders of the store, to be mounted in the image.
 lend_caches() { # WORK
   local how folder target place at=0
-  caches=''
   [ -f "$1/caches" ] || return 0
   while IFS=$'\t' read -r how folder target; do
     if [ "$how" = copy ]; then
@@ -332,7 +492,7 @@ lend_caches() { # WORK
     fi
     place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links"
     deep_mount_point "$place"
-    caches+=$folder$'\t'.${place#"$root"}$'\n'
+    lend "$folder" "${place#"$root"}"
   done <"$1/caches"
 }
 
@@ -365,10 +525,11 @@ allow_services() {
 
 # Runs a build-layer script inside the image.
 action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
-  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() point
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point
   shift 8
   attach "$work" "$work/layer.qcow2" qcow2
   mount_root "$start" "$size" "$type"
+  mount_others "$work" "$start"
   if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
     die VLB_SCRIPT_INTERPRETER "$interpreter"
   fi
@@ -376,6 +537,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   lend_dns
   lend_secrets
   lend_caches "$work"
+  lend_binds "$work"
   forbid_services
   chown -R 0:0 -- "$work/src"
   [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
@@ -387,12 +549,13 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
   unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
     "${session[@]}" setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
-    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$caches" {from_daemon}<&- {to_daemon}>&-
+    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" {from_daemon}<&- {to_daemon}>&-
   status=$?
   return_dns
   allow_services
-  ((${#made[@]} == 0)) || rmdir --ignore-fail-on-non-empty -- "${made[@]}"
+  remove_made
   trim_root "$work/layer.qcow2"
+  print_fstab "$root"
   unmount_root
   detach
   tell "exit $status"
@@ -404,7 +567,7 @@ action_shell() { # as action_layer
 }
 
 # Process 1 of the script's own namespaces.
-inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
+inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
   # Standard output is the engine's; the script's goes to the log.
   [ -z "$5" ] || exec >&2
   cd "$1/ns/root" || exit 70
@@ -426,7 +589,7 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT CACHES
       { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount --bind "$1/record" run/vlb-record; }; } &&
       { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
       while IFS=$'\t' read -r folder place; do
-        [ -z "$folder" ] || { mount --bind "$folder" "$place" && mount -o remount,bind,nosuid,nodev "$place"; } || exit 70
+        [ -z "$folder" ] || show_lent "$folder" "$place" || exit 70
       done <<<"$6"
   } || { echo 'git vlb: cannot set up the sandbox' && exit 70; }
   case $4 in

@@ -2,6 +2,7 @@
 
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { fstabIn } from '../core/disk.ts'
 import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.ts'
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
@@ -89,6 +90,7 @@ export interface RootPlace {
   /** Bytes. */
   start: number
   size: number
+  /** Its kind; behind a comma, what else mount(8) has to know. */
   fs: string
 }
 
@@ -133,14 +135,18 @@ export function layerArguments(root: RootPlace, run: ScriptRun): string[] {
   return [...place, ...surroundings, run.script, run.interpreter ?? '', ...variables(run.env)]
 }
 
-/** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2; returns its exit status, 128 + n for signal n. */
+/**
+ * Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2. Returns its exit status, 128 + n for signal n, and the
+ * image's /etc/fstab as the script left it.
+ */
 export async function runInImage(
   work: string,
   root: RootPlace,
   run: ScriptRun,
   options: RunnerOptions,
-): Promise<number> {
-  return exitStatus(await act(work, 'layer', layerArguments(root, run), options))
+): Promise<{ exitCode: number; fstab: string | undefined }> {
+  const lines = await act(work, 'layer', layerArguments(root, run), options)
+  return { exitCode: exitStatus(lines), fstab: fstabIn(lines) }
 }
 
 /** Runs `work`/src/SCRIPT on the host in private namespaces; what it wrote is then `work`/disk. */

@@ -11,6 +11,8 @@ const none: Directives = {
   secrets: [],
   caches: [],
   includes: [],
+  binds: [],
+  mounts: [],
 }
 const parse = (...lines: string[]) => parseDirectives(['#!/bin/sh', ...lines, 'echo'].join('\n'), '10_a/build-layer')
 

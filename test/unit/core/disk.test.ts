@@ -72,7 +72,14 @@ describe('what the runner prints', () => {
   })
 
   test('lines of a later runner are passed over, and a label cannot forge others', () => {
-    const lines = ['table dos', 'flavour vanilla', 'partition 1 512 512', 'LABEL=looks-like-root', 'PARTUUID=x', 'done']
+    const lines = [
+      'table dos',
+      'flavour vanilla',
+      'partition 1 512 512',
+      'LABEL=looks-like-root',
+      'PARTFLAVOUR=x',
+      'done',
+    ]
     expect(parseProbe(lines, 1024)).toEqual({
       table: 'dos',
       size: 1024,

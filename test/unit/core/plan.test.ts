@@ -20,7 +20,17 @@ const without = parseConfig('version: 1\n', 'vlb.yaml', 'x')
 
 function layer(name: string, more: Partial<Layer> & { env?: Record<string, string | undefined> } = {}): Layer {
   const { env = {}, ...rest } = more
-  const directives = { nocache: false, noshare: false, env, network: true, secrets: [], caches: [], includes: [] }
+  const directives = {
+    nocache: false,
+    noshare: false,
+    env,
+    network: true,
+    secrets: [],
+    caches: [],
+    includes: [],
+    binds: [],
+    mounts: [],
+  }
   const tree = treeId(Buffer.from(name.padEnd(20)).toString('hex'))
   return { name, kind: 'build-layer', tree, directives, interpreter: '/bin/sh', includes: {}, dirty: false, ...rest }
 }
