@@ -1,8 +1,9 @@
 // `git vlb test-boot`: finds or builds the image, and boots it without changing it.
 import { open, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { compileExpect, formatOf, type ImageFormat } from '../core/config.ts'
+import { compileExpect } from '../core/config.ts'
 import { printable, VlbError } from '../core/errors.ts'
+import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import type { BootResult } from '../core/results.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { imageRecord } from '../store/images.ts'
@@ -34,7 +35,7 @@ export interface BootRequest {
 
 interface Image {
   path: string
-  format: ImageFormat
+  format: DiskFormat
 }
 
 export async function testBoot(context: BuildContext, request: BootRequest): Promise<BootResult> {
@@ -49,7 +50,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   const image =
     isFile && file
       ? await imageOfFile(context, file, request.target ?? file)
-      : await imageOfRevision(context, request.target)
+      : await imageOfRevision(context, request.target, settings.formats)
   if ('failed' in image) throw image.failed
   context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
   await context.store.prepare()
@@ -85,13 +86,17 @@ async function bootSettings(context: BuildContext, revision: string | undefined)
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
   await source.objects.close()
-  return source.config.boot
+  const { boot, output } = source.config
+  // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
+  const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
+  return { ...boot, formats }
 }
 
 /** Builds what is missing; an image that is current costs a moment. */
 async function imageOfRevision(
   context: BuildContext,
   revision: string | undefined,
+  formats: ImageFormat[],
 ): Promise<Image | { failed: VlbError }> {
   const result = await build(context, {
     revisions: revision === undefined ? [] : [revision],
@@ -103,13 +108,16 @@ async function imageOfRevision(
     dryRun: false,
     keepFailed: false,
     flatten: true,
-    format: undefined,
+    formats,
     compress: undefined,
     output: undefined,
     jobs: 1,
     digest: false,
   })
-  if (result.image) return { path: result.image.path, format: result.image.format as ImageFormat }
+  for (const { path, format } of result.images) {
+    const name = format as ImageFormat
+    if (name !== 'ova') return { path, format: name }
+  }
   const { message = 'the image could not be built', hint } = result.error ?? {}
   return { failed: new VlbError('VLB_LAYER_FAILED', message, hint === undefined ? {} : { hint }) }
 }
@@ -123,6 +131,11 @@ async function imageOfFile(context: BuildContext, path: string, shown: string): 
     return { path, format: 'qcow2' }
   }
   const named = formatOf(path)
+  if (named === 'ova') {
+    throw new VlbError('VLB_USAGE', `${shown} is an archive, which qemu cannot boot`, {
+      hint: `take the disk out of it first: tar -xf ${shown}`,
+    })
+  }
   if (named !== 'qcow2' && named !== 'raw') return { path, format: named }
   return { path, format: (await inspectDisk(path, shown)).format }
 }

@@ -1,23 +1,19 @@
 // `git vlb build`: the working tree or any revisions, each to its image.
-import { extname, resolve } from 'node:path'
-import type { Compression, ImageFormat, OutputSettings } from '../core/config.ts'
+import { resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts'
 import type { BuildError, BuildResult, BuiltImage, BuiltLayer } from '../core/results.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
+import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
-import { checkOutput, makeImage } from './flatten.ts'
+import { checkOutput, makeImages } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
-export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'> {
+export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'>, TargetOptions {
   revisions: string[]
   /** Layers to rebuild, by name or number. */
   rebuild: string[]
-  flatten: boolean
-  format: ImageFormat | undefined
-  compress: Compression | undefined
-  /** Absolute path, instead of output.path of vlb.yaml. */
-  output: string | undefined
   /** How many revisions are built at once. */
   jobs: number
   /** Whether the image's SHA-256 is wanted. */
@@ -26,7 +22,9 @@ export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'> {
 
 interface RevisionResult {
   chain: ChainResult
-  image: BuiltImage | null
+  images: BuiltImage[]
+  /** Where their checksums go. */
+  sums: string | undefined
 }
 
 export async function build(context: BuildContext, options: BuildOptions): Promise<BuildResult> {
@@ -39,11 +37,12 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
   // Everything is read and checked before anything is built: a mistake in the last revision shows at once.
   const sources = await loadAll(context, options.revisions)
   try {
-    for (const source of sources) checkOptions(source, options)
+    for (const source of sources) checkOptions(context, source, options)
     if (!options.dryRun) await context.store.prepare()
     const results = await inParallel(context, sources, options.jobs, (inner, source) =>
       buildRevision(inner, source, options, started),
     )
+    await sumUp(context, results)
     return summarise(results, sources, options, (Date.now() - started) / 1000)
   } finally {
     for (const source of sources) await source.objects.close()
@@ -62,12 +61,12 @@ async function loadAll(context: BuildContext, revisions: string[]): Promise<Load
   }
 }
 
-function checkOptions(source: LoadedSource, options: BuildOptions): void {
+function checkOptions(context: BuildContext, source: LoadedSource, options: BuildOptions): void {
   checkEnvironment(source.layers, options.env)
   checkSecrets(source.layers, new Set(options.secrets.keys()))
   upTo(source.layers, options.last)
   for (const wanted of options.rebuild) findLayer(source.layers, wanted)
-  outputFor(source, options)
+  sumsFor(source, targetsFor(context.project.folder, source, options))
 }
 
 /** Runs `work` over all items, `limit` at a time; results in the order of the items. An error stops the others, too. */
@@ -101,38 +100,31 @@ async function buildRevision(
   since: number,
 ): Promise<RevisionResult> {
   const rebuild = new Set(options.rebuild.map((wanted) => findLayer(source.layers, wanted).name))
-  const output = outputFor(source, options)
-  const path = options.output ?? resolve(context.project.folder, output.path)
-  checkOutput(
-    path,
-    source.config.base?.from === 'path' ? resolve(context.project.folder, source.config.base.path) : undefined,
-  )
+  const { folder } = context.project
+  const { name, base, boot } = source.config
+  const targets = targetsFor(folder, source, options)
+  const sums = sumsFor(source, targets)
+  for (const { path } of targets) checkOutput(path, base?.from === 'path' ? resolve(folder, base.path) : undefined)
   const chain = await buildChain(context, source, { ...options, rebuild, since })
-  if (!chain.top || options.dryRun) return { chain, image: null }
-  const image = await makeImage(context, {
+  if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
+  const images = await makeImages(context, {
     top: chain.top,
-    output,
-    path,
+    targets,
     flatten: options.flatten,
-    digest: options.digest,
+    digest: options.digest || sums !== undefined,
+    machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
+    sums,
   })
-  return { chain, image }
+  return { chain, images, sums }
 }
 
-/** Where and how the image is written; a named revision goes into the name, so that images do not overwrite each other. */
-export function outputFor(source: LoadedSource, options: Pick<BuildOptions, 'format' | 'compress'>): OutputSettings {
-  const settings = source.config.output
-  const format = options.format ?? settings.format
-  const compress = options.compress ?? (format === 'qcow2' ? settings.compress : 'none')
-  if (compress !== 'none' && format !== 'qcow2') {
-    throw new VlbError('VLB_USAGE', `--compress ${compress} needs the format qcow2, not ${format}`, {
-      hint: 'leave one of the two out',
-    })
+/** Several revisions' images lie in one folder, and so have one file of checksums. */
+async function sumUp(context: BuildContext, results: readonly RevisionResult[]): Promise<void> {
+  for (const path of new Set(results.map(({ sums }) => sums))) {
+    if (path === undefined) continue
+    const images = results.flatMap((result) => (result.sums === path ? result.images : []))
+    await writeSums(context, path, images)
   }
-  const ending = extname(settings.path)
-  const stem = settings.path.slice(0, settings.path.length - ending.length)
-  const name = source.label === '' ? '' : `-${source.label.replace(/[^A-Za-z0-9._-]+/g, '-')}`
-  return { path: `${stem}${name}${options.format ? `.${format}` : ending}`, format, compress }
 }
 
 function summarise(
@@ -145,8 +137,8 @@ function summarise(
   const layers: BuiltLayer[] = results.flatMap(({ chain }, i) =>
     chain.layers.map((layer) => (named ? { ...layer, rev: sources[i]?.label ?? '' } : layer)),
   )
-  const images: BuiltImage[] = results.flatMap(({ image }, i) =>
-    image ? [named ? { ...image, rev: sources[i]?.label ?? '' } : image] : [],
+  const images: BuiltImage[] = results.flatMap((result, i) =>
+    result.images.map((image) => (named ? { ...image, rev: sources[i]?.label ?? '' } : image)),
   )
   const failed = results.find(({ chain }) => chain.failed)?.chain.failed
   const error: BuildError | undefined = failed && {

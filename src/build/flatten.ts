@@ -1,68 +1,146 @@
-// The last step: the chain written into one image file; or, with --no-flatten, an overlay on the chain.
+// The last step: the chain written into image files, one for each format; or, with --no-flatten, an overlay on the chain.
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, stat } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
-import type { OutputSettings } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
+import type { Compat, Compression, ImageFormat } from '../core/output.ts'
+import type { Machine } from '../core/ovf.ts'
 import type { BuiltImage } from '../core/results.ts'
 import { explainWriteError, hashFile } from '../host/files.ts'
-import { failure, spawn } from '../host/run.ts'
-import { convertArguments, createOverlay, virtualSize } from '../image/qcow2.ts'
+import { failure, run, spawn } from '../host/run.ts'
+import { type Conversion, convertArguments, createOverlay, formatOptions, virtualSize } from '../image/qcow2.ts'
 import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 
-export interface ImageJob {
-  top: Snapshot
-  output: OutputSettings
-  /** Absolute path. */
+export interface ImageTarget {
+  /** Absolute. */
   path: string
-  flatten: boolean
-  /** The caller wants to know the image's SHA-256. */
-  digest: boolean
+  format: ImageFormat
+  compress: Compression
+  compat: Compat
 }
 
+export interface ImageJob {
+  top: Snapshot
+  targets: ImageTarget[]
+  flatten: boolean
+  /** The caller wants to know the images' SHA-256. */
+  digest: boolean
+  /** What an ova says of the computer that it is for. */
+  machine: Omit<Machine, 'firmware'>
+  /** A file of checksums that is no longer true when one of the images is replaced. */
+  sums: string | undefined
+}
+
+type Recipe = Pick<ImageJob, 'top' | 'flatten' | 'machine'>
+
 /** What an image is made from and how: two images with one recipe are the same. */
-export function imageRecipe(top: Snapshot, output: OutputSettings, flatten: boolean): string {
+export function imageRecipe({ top, flatten, machine }: Recipe, target: ImageTarget): string {
   const content = top.manifest.contentId
+  const { format, compress } = target
+  const options = format === 'ova' ? JSON.stringify(machine) : formatOptions({ ...target, format })
   // An overlay names its chain, and must be written anew when the store moves.
-  const form = flatten ? `${output.format} ${output.compress}` : `overlay ${top.manifest.nonce} ${top.file}`
+  const form = flatten ? `${format} ${compress} ${options}` : `overlay ${top.manifest.nonce} ${top.file}`
   return createHash('sha256').update(`git-vlb image 1\n${content}\n${form}\n`).digest('hex')
 }
 
-/** Writes the image, unless the file there is already what would be written. */
-export async function makeImage(context: BuildContext, job: ImageJob): Promise<BuiltImage> {
-  const started = Date.now()
-  const recipe = imageRecipe(job.top, job.output, job.flatten)
-  const known = await imageRecord(context.store.root, job.path)
-  const current = known?.recipe === recipe ? known : undefined
-  const record = current ?? (await writeImage(context, job, recipe))
-  const sha256 = job.digest ? await digestOf(context, job.path, record) : (record.sha256 ?? null)
-  const format = job.flatten ? job.output.format : 'qcow2'
-  return {
-    path: job.path,
-    format,
-    bytes: record.bytes,
-    sha256,
-    written: !current,
-    seconds: (Date.now() - started) / 1000,
+/** A file that is being written beside its place. */
+interface Staged {
+  target: ImageTarget
+  recipe: string
+  temporary: string
+  seconds: number
+}
+
+/** Writes the images, in the order of the targets; those that are already what would be written are left alone. */
+export async function makeImages(context: BuildContext, job: ImageJob): Promise<BuiltImage[]> {
+  const known = await Promise.all(
+    job.targets.map(async (target) => {
+      const recipe = imageRecipe(job, target)
+      const record = await imageRecord(context.store.root, target.path)
+      return { target, recipe, record: record?.recipe === recipe ? record : undefined }
+    }),
+  )
+  const stale = known.filter(({ record }) => !record)
+  const staged = stale.length > 0 ? await stage(context, job, stale) : []
+  if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
+  const images: BuiltImage[] = []
+  for (const { target, record } of known) {
+    const file = staged.find((one) => one.target === target)
+    const there = record ?? (file && (await place(context, job, file)))
+    if (!there) throw new Error(`${target.path} was neither there nor written`)
+    images.push({
+      path: target.path,
+      format: target.format,
+      bytes: there.bytes,
+      sha256: job.digest ? await digestOf(context, target.path, there) : (there.sha256 ?? null),
+      written: !record,
+      seconds: file?.seconds ?? 0,
+    })
+  }
+  return images
+}
+
+/** Renamed to its place only when all are written: from there on another build may replace it. */
+async function place(
+  context: BuildContext,
+  job: ImageJob,
+  { target, recipe, temporary }: Staged,
+): Promise<ImageRecord> {
+  try {
+    const { size, blocks } = await stat(temporary)
+    const sparse = job.flatten && (target.format === 'raw' || target.format === 'vpc')
+    return await placeImage(context.store.root, temporary, target.path, recipe, sparse ? blocks * 512 : size)
+  } catch (error) {
+    throw explainWriteError(error, target.path)
   }
 }
 
-async function writeImage(context: BuildContext, job: ImageJob, recipe: string): Promise<ImageRecord> {
-  const folder = dirname(job.path)
-  const temporary = join(folder, `.${basename(job.path)}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`)
-  try {
-    await mkdir(folder, { recursive: true })
-    context.store.scratch.watch(temporary)
-    if (job.flatten) await flatten(context, job, temporary)
-    else await overlay(context, job, temporary)
-    const { size, blocks } = await stat(temporary)
-    const bytes = job.flatten && job.output.format === 'raw' ? blocks * 512 : size
-    return await placeImage(context.store.root, temporary, job.path, recipe, bytes)
-  } catch (error) {
-    throw explainWriteError(error, job.path)
+/** Whether others can be made from it as fast as a disk image can be read. */
+function isPlain({ format, compress }: ImageTarget): boolean {
+  return format === 'raw' || (format === 'qcow2' && compress === 'none')
+}
+
+async function stage(
+  context: BuildContext,
+  job: ImageJob,
+  stale: Pick<Staged, 'target' | 'recipe'>[],
+): Promise<Staged[]> {
+  const rank = ({ target }: { target: ImageTarget }) => (isPlain(target) ? 0 : target.format === 'ova' ? 2 : 1)
+  const staged: Staged[] = []
+  let source: Conversion['from'] = { path: job.top.file, format: 'qcow2' }
+  for (const { target, recipe } of [...stale].sort((a, b) => rank(a) - rank(b))) {
+    const started = Date.now()
+    const temporary = temporaryFor(context, target.path)
+    try {
+      await mkdir(dirname(target.path), { recursive: true })
+      if (!job.flatten) await overlay(context, job, temporary)
+      else if (target.format === 'ova') {
+        const vmdk = staged.find((one) => one.target.format === 'vmdk')?.temporary
+        await writeOva(context, job, target, temporary, source, vmdk)
+      } else {
+        const { format, compress, compat } = target
+        await convert(context, { from: source, to: temporary, format, compress, compat }, target.path)
+      }
+    } catch (error) {
+      throw explainWriteError(error, target.path)
+    }
+    // On a chain of 20 snapshots with 500 MB, raw, vdi and vhdx take 0.9 s each from one flat image and 2 s from the
+    // chain; with a vmdk, compressing takes 14 s either way.
+    if (staged.length === 0 && job.flatten && isPlain(target))
+      source = { path: temporary, format: target.format === 'raw' ? 'raw' : 'qcow2' }
+    staged.push({ target, recipe, temporary, seconds: (Date.now() - started) / 1000 })
   }
+  return staged
+}
+
+/** A name beside the image for a file that goes there by a rename; what is left of it is removed when we end. */
+function temporaryFor(context: BuildContext, path: string): string {
+  const name = `.${basename(path)}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
+  const temporary = join(dirname(path), name)
+  context.store.scratch.watch(temporary)
+  return temporary
 }
 
 async function overlay(context: BuildContext, job: ImageJob, target: string): Promise<void> {
@@ -70,17 +148,39 @@ async function overlay(context: BuildContext, job: ImageJob, target: string): Pr
   await createOverlay(dirname(target), basename(target), { reference, format: 'qcow2' }, undefined, context.signal)
 }
 
-async function flatten(context: BuildContext, job: ImageJob, target: string): Promise<void> {
-  const { output, top } = job
-  const args = convertArguments({
-    from: { path: top.file, format: 'qcow2' },
-    to: target,
-    format: output.format,
-    compress: output.compress,
-  })
-  const total = await virtualSize(top.file)
+async function writeOva(
+  context: BuildContext,
+  job: ImageJob,
+  target: ImageTarget,
+  to: string,
+  from: Conversion['from'],
+  written: string | undefined,
+): Promise<void> {
+  const vmdk = written ?? temporaryFor(context, target.path)
+  if (!written) await convert(context, { from, to: vmdk, format: 'vmdk', compress: 'none' }, target.path)
+  const machine = { ...job.machine, firmware: await firmwareOf(context, job) }
+  const { writeOva: write } = await import('../image/ova.ts')
+  const capacity = await virtualSize(job.top.file)
+  await write({ machine, vmdk, capacity, to, date: new Date(job.top.manifest.builtAt), signal: context.signal })
+  if (!written) await rm(vmdk, { force: true })
+}
+
+/** UEFI for a disk that a BIOS finds no program on: the first 440 bytes are its boot code. */
+async function firmwareOf(context: BuildContext, job: ImageJob): Promise<Machine['firmware']> {
+  if (job.machine.arch === 'aarch64') return 'uefi'
+  if (!job.top.manifest.disk.partitions.some(({ fs }) => fs === 'vfat')) return 'bios'
+  const sector = join(await context.store.scratch.folder(), 'sector')
+  const options = ['-f', 'qcow2', '-O', 'raw', 'bs=512', 'count=1', `if=${job.top.file}`, `of=${sector}`]
+  await run('qemu-img', ['dd', ...options], { signal: context.signal })
+  return (await readFile(sector)).subarray(0, 440).every((byte) => byte === 0) ? 'uefi' : 'bios'
+}
+
+async function convert(context: BuildContext, conversion: Conversion, shown: string): Promise<void> {
+  const args = convertArguments(conversion)
+  const { path, format } = conversion.from
+  const total = format === 'raw' ? (await stat(path)).size : await virtualSize(path)
   const started = Date.now()
-  const task = `writing ${basename(job.path)}`
+  const task = `writing ${basename(shown)}`
   const child = spawn('qemu-img', args)
   const stop = () => child.kill('SIGKILL')
   context.signal.addEventListener('abort', stop, { once: true })
@@ -98,7 +198,7 @@ async function flatten(context: BuildContext, job: ImageJob, target: string): Pr
   context.emit({
     type: 'progress-ended',
     task,
-    bytes: (await stat(target)).size,
+    bytes: (await stat(conversion.to)).size,
     seconds: (Date.now() - started) / 1000,
   })
 }

@@ -1,6 +1,5 @@
 // `git vlb status`: every layer's state, and for a miss the reason. Builds, fetches and locks nothing.
 import { access } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { differingInputs } from '../core/key.ts'
 import type { Manifest } from '../core/manifest.ts'
 import { diskStep, type Step } from '../core/plan.ts'
@@ -9,11 +8,11 @@ import { describeHead } from '../git/repo.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
-import { outputFor } from './build.ts'
 import { type Chain, mustRebuild, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { targetsFor } from './targets.ts'
 
 export async function status(context: BuildContext, revision: string | undefined): Promise<StatusResult> {
   const source =
@@ -107,14 +106,26 @@ function whyMissing(step: Step, all: readonly Manifest[]): string {
   return changed.length > 0 ? changed.join(', ') : 'its snapshot is gone'
 }
 
+/** Current if all the images are, or if the overlay is that takes their place with --no-flatten. */
 async function imageState(context: BuildContext, source: LoadedSource, chain: Chain): Promise<StatusResult['image']> {
-  const output = outputFor(source, { format: undefined, compress: undefined })
-  const path = resolve(context.project.folder, output.path)
-  const record = await imageRecord(context.store.root, path)
   const top = chain.found.at(-1)
-  const wanted = top && [true, false].map((flat) => imageRecipe(top, output, flat))
-  if (record && wanted?.includes(record.recipe)) return { path, state: 'current' }
-  return { path, state: record || (await exists(path)) ? 'stale' : 'missing' }
+  const { name, boot } = source.config
+  const machine = { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch }
+  const given = { formats: [], compress: undefined, output: undefined }
+  const sets = [true, false].map((flatten) => ({
+    flatten,
+    targets: targetsFor(context.project.folder, source, { ...given, flatten }),
+  }))
+  const path = sets[0]?.targets[0]?.path ?? ''
+  let known = await exists(path)
+  for (const { flatten, targets } of sets) {
+    const records = await Promise.all(targets.map((target) => imageRecord(context.store.root, target.path)))
+    known ||= records.some((record) => record)
+    if (!top) continue
+    const wanted = targets.map((target) => imageRecipe({ top, flatten, machine }, target))
+    if (records.every((record, i) => record?.recipe === wanted[i])) return { path, state: 'current' }
+  }
+  return { path, state: known ? 'stale' : 'missing' }
 }
 
 async function exists(path: string): Promise<boolean> {

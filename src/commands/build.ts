@@ -1,9 +1,9 @@
 // git vlb build
 import { resolve } from 'node:path'
-import { compressions, imageFormats } from '../core/config.ts'
 import { printable, VlbError } from '../core/errors.ts'
+import { compressions, imageFormats } from '../core/output.ts'
 import type { CommandResult } from '../core/results.ts'
-import { type CommandContext, choice, list, text, withProject } from './context.ts'
+import { type CommandContext, choice, list, oneOf, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
 
@@ -21,7 +21,7 @@ export async function build(context: CommandContext, revisions: string[], option
       dryRun: options['dryRun'] === true,
       keepFailed: options['keepFailed'] === true,
       flatten: options['flatten'] !== false,
-      format: choice(options, 'format', imageFormats),
+      formats: list(options, 'format').map((word) => oneOf('format', word, imageFormats)),
       compress: choice(options, 'compress', compressions),
       output: output === undefined ? undefined : resolve(context.cwd, output),
       jobs: parseJobs(text(options, 'jobs')),

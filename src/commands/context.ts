@@ -47,7 +47,11 @@ export function list(options: Options, name: string): string[] {
 /** One of a fixed set of words, or undefined if the option was not given. */
 export function choice<Word extends string>(options: Options, name: string, words: readonly Word[]): Word | undefined {
   const value = text(options, name)
-  if (value === undefined) return undefined
+  return value === undefined ? undefined : oneOf(name, value, words)
+}
+
+/** The value of the option `name` as one of these words. */
+export function oneOf<Word extends string>(name: string, value: string, words: readonly Word[]): Word {
   const word = words.find((w) => w === value)
   if (word) return word
   const meant = nearest(value, words)

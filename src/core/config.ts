@@ -1,18 +1,14 @@
 // vlb.yaml: read, checked against docs/vlb.schema.json, and given its defaults. An error names file, line, column and
 // the nearest valid key.
 import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
-import { type Document, isAlias, isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
+import { type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
 import schema from '../../docs/vlb.schema.json' with { type: 'json' }
 import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
+import { type Compression, endingOf, formatOf, type ImageFormat, type OutputSettings, sumsFile } from './output.ts'
 import { parseDuration, parseSize } from './units.ts'
 
 export const configFile = 'vlb.yaml'
-
-export type ImageFormat = 'qcow2' | 'raw' | 'vmdk' | 'vdi' | 'vhdx'
-export type Compression = 'none' | 'zlib' | 'zstd'
-export const imageFormats: readonly ImageFormat[] = ['qcow2', 'raw', 'vmdk', 'vdi', 'vhdx']
-export const compressions: readonly Compression[] = ['none', 'zlib', 'zstd']
 
 export interface BaseDigest {
   algorithm: 'sha256' | 'sha512'
@@ -22,13 +18,6 @@ export interface BaseDigest {
 export type BaseSource =
   | { from: 'path'; path: string; digest: BaseDigest | undefined }
   | { from: 'url'; url: string; digest: BaseDigest }
-
-export interface OutputSettings {
-  /** Relative to the project's folder. */
-  path: string
-  format: ImageFormat
-  compress: Compression
-}
 
 export interface BootSettings {
   /** Bytes. */
@@ -53,7 +42,13 @@ interface RawConfig {
   base?: { path?: string; url?: string; sha256?: string; sha512?: string }
   disk?: { size?: string; root?: number | string }
   env?: Record<string, string | number | boolean>
-  output?: { path?: string; format?: ImageFormat; compress?: Compression }
+  output?: {
+    path?: string
+    format?: ImageFormat | ImageFormat[]
+    compress?: Compression
+    compat?: string | number
+    checksums?: boolean
+  }
   boot?: { memory?: string; cpus?: number; expect?: string; timeout?: string }
 }
 
@@ -92,7 +87,7 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     env: Object.fromEntries(
       Object.entries(raw.env ?? {}).map(([name, value]) => [name, asWritten(document, name, value)]),
     ),
-    output: outputOf(raw, (what, hint) => fail(at(['output', 'compress']), what, hint)),
+    output: outputOf(raw, (key, what, hint) => fail(at(['output', key]), what, hint)),
     boot: bootOf(raw, (what, hint) => fail(at(['boot', 'expect']), what, hint)),
   }
 }
@@ -128,19 +123,24 @@ function diskSize(text: string, fail: (what: string) => never): number {
   return size
 }
 
-function outputOf(raw: RawConfig, fail: (what: string, hint?: string) => never): OutputSettings {
-  const format = raw.output?.format ?? formatOf(raw.output?.path)
+function outputOf(raw: RawConfig, fail: (key: string, what: string, hint: string) => never): OutputSettings {
+  const given = raw.output?.format ?? formatOf(raw.output?.path)
+  const formats = [...new Set([given].flat())]
   const compress = raw.output?.compress ?? 'none'
-  if (compress !== 'none' && format !== 'qcow2')
-    fail(`compress: ${compress} needs format: qcow2, not ${format}`, 'leave compress out')
-  return { path: raw.output?.path ?? `build/image.${format}`, format, compress }
-}
-
-/** The format a file name asks for by its ending; qcow2 where it does not say. */
-export function formatOf(path: string | undefined): ImageFormat {
-  const ending = path?.slice(path.lastIndexOf('.') + 1).toLowerCase()
-  if (ending === 'img') return 'raw'
-  return imageFormats.find((format) => format === ending) ?? 'qcow2'
+  // YAML reads 0.10 as a number, which is 0.1.
+  const compat = Number(raw.output?.compat ?? 1.1) === 0.1 ? '0.10' : '1.1'
+  if (!formats.includes('qcow2')) {
+    const instead = `needs format: qcow2, not ${formats.join(', ')}`
+    if (compress !== 'none') fail('compress', `compress: ${compress} ${instead}`, 'leave compress out')
+    if (compat === '0.10') fail('compat', `compat: 0.10 ${instead}`, 'leave compat out')
+  }
+  if (compress === 'zstd' && compat === '0.10')
+    fail('compress', 'compress: zstd needs compat: 1.1', 'a qcow2 for old qemu is packed with zlib')
+  const path = raw.output?.path ?? `build/image.${endingOf(formats[0] ?? 'qcow2')}`
+  const checksums = raw.output?.checksums ?? false
+  if (checksums && path.split('/').at(-1) === sumsFile)
+    fail('path', `the image cannot be called ${sumsFile}, where its checksum is written`, 'give it another name')
+  return { path, formats, compress, compat, checksums }
 }
 
 function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): BootSettings {
@@ -245,9 +245,10 @@ function wrongValue(path: Path, value: unknown): { what: string; hint?: string }
   const shown = printable(JSON.stringify(value) ?? 'nothing', 80)
   if (expected?.const !== undefined)
     return { what: `${name} must be ${expected.const}, not ${shown}`, hint: 'a higher version needs a newer git vlb' }
-  if (expected?.enum) {
-    const meant = nearest(String(value), expected.enum)
-    const what = `${name} must be one of ${expected.enum.join(', ')}, not ${shown}`
+  const words = expected?.enum ?? expected?.anyOf?.find((part) => part.enum)?.enum
+  if (words) {
+    const meant = nearest(String(value), words)
+    const what = `${name} must be one of ${words.join(', ')}, not ${shown}`
     return { what, ...(meant ? { hint: `did you mean "${meant}"?` } : {}) }
   }
   return { what: `${name} is not valid: ${shown}`, ...(expected?.description ? { hint: expected.description } : {}) }
@@ -259,11 +260,16 @@ interface SchemaPart {
   description?: string
   const?: unknown
   enum?: string[]
+  anyOf?: SchemaPart[]
+  items?: SchemaPart
 }
 
 function schemaAt(path: Path): SchemaPart | undefined {
   let part: SchemaPart | undefined = schema as SchemaPart
-  for (const name of path) part = part?.properties?.[name] ?? (part?.additionalProperties || undefined)
+  for (const name of path) {
+    const items: SchemaPart | undefined = part?.anyOf?.find((form) => form.items)?.items
+    part = part?.properties?.[name] ?? (part?.additionalProperties || items)
+  }
   return part
 }
 
@@ -288,6 +294,11 @@ function position(root: Node | null, path: Path, lines: LineCounter, key: boolea
   let node: Node | null | undefined = root
   let offset = root?.range?.[0] ?? 0
   for (const [depth, name] of path.entries()) {
+    if (isSeq(node)) {
+      node = node.items[Number(name)] as Node | undefined
+      offset = node?.range?.[0] ?? offset
+      continue
+    }
     if (!isMap(node)) break
     const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === name)
     if (!pair) break

@@ -1,7 +1,7 @@
 // Disk image files: what they are, by their own bytes; and qemu-img for making, checking and converting them.
 import { open, stat } from 'node:fs/promises'
-import type { Compression, ImageFormat } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
+import type { Compat, Compression, DiskFormat } from '../core/output.ts'
 import { run } from '../host/run.ts'
 
 /** Fields of a qcow2 header (qemu's docs/interop/qcow2.txt; all big-endian). */
@@ -137,13 +137,42 @@ export async function checkImage(path: string, signal: AbortSignal): Promise<voi
 export interface Conversion {
   from: { path: string; format: 'qcow2' | 'raw' }
   to: string
-  format: ImageFormat
+  format: DiskFormat
   compress: Compression
+  compat?: Compat
 }
 
-/** qemu-img's arguments to write the whole chain into one file: parallel and out of order, at the speed of cp. */
+/** qemu-img's options for a file of that format: which of its kinds is written. */
+export function formatOptions({
+  format,
+  compress,
+  compat,
+}: Pick<Conversion, 'format' | 'compress' | 'compat'>): string {
+  const options = []
+  // What VMware and VirtualBox import; compressed by itself.
+  if (format === 'vmdk') options.push('subformat=streamOptimized', 'adapter_type=lsilogic')
+  // What Azure and Hyper-V take: not rounded to whole cylinders, which would change the disk's size.
+  if (format === 'vpc') options.push('subformat=fixed', 'force_size=on')
+  if (format === 'qcow2' && compat === '0.10') options.push('compat=0.10')
+  if (compress !== 'none') options.push(`compression_type=${compress}`)
+  return options.join(',')
+}
+
+/**
+ * qemu-img's arguments to write the whole chain into one file: parallel and out of order, at the speed of cp. But in
+ * order for a vmdk that is to be streamed.
+ */
 export function convertArguments(conversion: Conversion): string[] {
   const { from, to, format, compress } = conversion
-  const options = compress === 'none' ? [] : ['-c', '-o', `compression_type=${compress}`]
-  return ['convert', '-p', '-W', '-m', '8', '-f', from.format, '-O', format, ...options, from.path, to]
+  const options = formatOptions(conversion)
+  return [
+    'convert',
+    '-p',
+    ...(format === 'vmdk' ? [] : ['-W']),
+    ...['-m', '8', '-f', from.format, '-O', format],
+    ...(compress === 'none' ? [] : ['-c']),
+    ...(options === '' ? [] : ['-o', options]),
+    from.path,
+    to,
+  ]
 }

@@ -1,6 +1,7 @@
 // The command line of qemu for a throw-away boot: pure, and nothing in it lets the guest write to the image.
-import type { ImageFormat } from '../core/config.ts'
+
 import { printable, VlbError } from '../core/errors.ts'
+import type { DiskFormat } from '../core/output.ts'
 
 export const qemu = 'qemu-system-x86_64'
 
@@ -16,7 +17,7 @@ export interface Guest {
   /** Absolute path of the disk image; may be read-only, and may have backing files. */
   image: string
   /** Told to qemu, which must never guess: a raw disk could hold a qcow2 header that names files of the host. */
-  format: ImageFormat
+  format: DiskFormat
   /** Bytes; rounded up to whole MiB. */
   memory: number
   cpus: number

@@ -1,6 +1,6 @@
 // vlb.yaml: its defaults, and for every mistake a message with line, column and what to do.
 import { describe, expect, test } from 'vitest'
-import { compileExpect, formatOf, parseConfig } from '../../../src/core/config.ts'
+import { compileExpect, parseConfig } from '../../../src/core/config.ts'
 import { complaint } from '../errors.ts'
 
 const parse = (body: string) => parseConfig(`version: 1\n${body}`, 'vlb.yaml', 'folder')
@@ -13,7 +13,7 @@ test('a file that says nothing but its version gets every default', () => {
     base: undefined,
     disk: { size: undefined, root: undefined },
     env: {},
-    output: { path: 'build/image.qcow2', format: 'qcow2', compress: 'none' },
+    output: { path: 'build/image.qcow2', formats: ['qcow2'], compress: 'none', compat: '1.1', checksums: false },
     boot: { memory: 2 ** 30, cpus: 2, expect: undefined, timeout: 300 },
   })
 })
@@ -32,7 +32,7 @@ boot: { memory: 512M, cpus: 4, expect: "login:", timeout: 90s }
     base: { from: 'url', url: 'https://example.com/x.qcow2', digest: { algorithm: 'sha256', hex: 'a'.repeat(64) } },
     disk: { size: 10 * 2 ** 30, root: '2' },
     env: { RELEASE: 'stable' },
-    output: { path: 'out/x.qcow2', format: 'qcow2', compress: 'zstd' },
+    output: { path: 'out/x.qcow2', formats: ['qcow2'], compress: 'zstd' },
     boot: { memory: 512 * 2 ** 20, cpus: 4, expect: 'login:', timeout: 90 },
   })
 })
@@ -51,10 +51,20 @@ test('the root can be a label or a UUID', () => {
 })
 
 test('the ending of the output file says its format, and the format the default file', () => {
-  expect(parse('output: { path: x.img }').output).toMatchObject({ path: 'x.img', format: 'raw' })
-  expect(parse('output: { path: x.VMDK }').output.format).toBe('vmdk')
+  expect(parse('output: { path: x.img }').output).toMatchObject({ path: 'x.img', formats: ['raw'] })
+  expect(parse('output: { path: x.VMDK }').output.formats).toEqual(['vmdk'])
   expect(parse('output: { format: vdi }').output.path).toBe('build/image.vdi')
-  expect([formatOf('a.b/c'), formatOf(undefined), formatOf('x.raw')]).toEqual(['qcow2', 'qcow2', 'raw'])
+})
+
+test('several formats, the main one first', () => {
+  const { path, formats } = parse('output: { format: [vpc, ova, vpc], checksums: true }').output
+  expect([path, formats]).toEqual(['build/image.vhd', ['vpc', 'ova']])
+})
+
+test('a qcow2 for old qemu, however YAML reads the number', () => {
+  for (const compat of ['0.10', '"0.10"', '0.1'])
+    expect(parse(`output: { compat: ${compat} }`).output.compat).toBe('0.10')
+  for (const compat of ['1.1', '"1.1"']) expect(parse(`output: { compat: ${compat} }`).output.compat).toBe('1.1')
 })
 
 test('values of env are texts as they are written, never rounded or shortened', () => {
@@ -116,6 +126,18 @@ describe('a wrong file is refused, with line, column and what to do', () => {
       ':2:34: compress: zstd needs format: qcow2, not raw',
       'leave compress out',
     ],
+    ['output: { format: [raw, qcow3] }', ':2:25: output.format.1 must be one of qcow2, raw', 'did you mean "qcow2"?'],
+    ['output: { format: [] }', ':2:19: output.format must be one of qcow2, raw', 'man git-vlb'],
+    [
+      'output: { format: [raw, ova], compress: zlib }',
+      ':2:41: compress: zlib needs format: qcow2, not raw, ova',
+      'out',
+    ],
+    ['output: { format: vdi, compat: 0.10 }', ':2:32: compat: 0.10 needs format: qcow2, not vdi', 'leave compat out'],
+    ['output: { compat: 0.10, compress: zstd }', ':2:35: compress: zstd needs compat: 1.1', 'packed with zlib'],
+    ['output: { compat: 2 }', ':2:19: output.compat must be one of 0.10, 1.1, not 2', 'man git-vlb'],
+    ['output: { checksums: 1 }', ':2:22: output.checksums is not valid: 1', 'SHA256SUMS beside'],
+    ['output: { path: a/SHA256SUMS, checksums: true }', ':2:17: the image cannot be called', 'another name'],
     ['boot: { memory: 10 }', ':2:17: boot.memory is not valid: 10', '1G'],
     ['boot: { cpus: 0 }', ':2:15: boot.cpus is not valid: 0', 'number of processors'],
     ['boot: { timeout: 5d }', ':2:18: boot.timeout is not valid: "5d"', '5m'],
