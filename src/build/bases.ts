@@ -78,7 +78,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
     return {
       identity: `blob:${tracked.oid}`,
       path: undefined,
-      copyTo: (target) => writeBlob(project.repo.cwd, tracked.oid, target),
+      copyTo: (target) => writeBlob(context, tracked.oid, target),
     }
   }
   const file = resolve(project.folder, path)
@@ -97,8 +97,8 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
   }
 }
 
-async function writeBlob(cwd: string, oid: string, target: string): Promise<void> {
-  const git = new CatFile(cwd, {})
+async function writeBlob(context: BuildContext, oid: string, target: string): Promise<void> {
+  const git = new CatFile(context.project.repo.cwd, {}, context.signal)
   const file = await open(target, 'wx')
   try {
     await git.read(oid, async (piece) => void (await file.writeFile(piece)))

@@ -227,7 +227,8 @@ class StepSources {
   async writeStep({ layer }: Step, work: string): Promise<void> {
     if (!layer) return
     const { objects, env } = this.#chain.source
-    const git = { repo: this.#context.project.repo, objects, env }
+    const { project, signal } = this.#context
+    const git = { repo: project.repo, objects, env, signal }
     await materialise(git, layer.tree, join(work, 'src'), layer.name)
     for (const [path, entry] of Object.entries(layer.includes)) {
       await materialiseEntry(git, entry, join(work, 'include', path), path)

@@ -1,20 +1,27 @@
 // One `git cat-file --batch` process, asked for objects one after the other (git-cat-file(1), "Batch output").
 
+import { VlbError } from '../core/errors.ts'
 import type { Environment } from '../host/env.ts'
 import { type Child, spawn } from '../host/run.ts'
 
 export class CatFile {
   readonly #child: Child
+  readonly #signal: AbortSignal | undefined
   readonly #chunks: AsyncIterator<Buffer>
   #rest: Buffer = Buffer.alloc(0)
   #turn: Promise<unknown> = Promise.resolve()
 
-  constructor(cwd: string, env: Environment) {
+  /** When `signal` fires, reading fails with its reason. */
+  constructor(cwd: string, env: Environment, signal?: AbortSignal) {
+    this.#signal = signal
     this.#child = spawn('git', ['cat-file', '--batch'], { cwd, env })
     if (!this.#child.stdout) throw new Error('git cat-file without output')
     this.#chunks = this.#child.stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>
     this.#child.stderr?.resume()
+    signal?.addEventListener('abort', this.#stop, { once: true })
   }
+
+  #stop = (): void => this.#child.kill('SIGKILL')
 
   /**
    * Hands the object's bytes to `take` piece by piece and returns its type; undefined if there is no such object. Large
@@ -27,6 +34,7 @@ export class CatFile {
   }
 
   async #readNow(oid: string, take: (piece: Buffer) => Promise<void>): Promise<string | undefined> {
+    this.#signal?.throwIfAborted()
     this.#child.stdin?.write(`${oid}\n`)
     const [, type, length] = (await this.#line()).split(' ')
     if (length === undefined) return undefined
@@ -52,7 +60,12 @@ export class CatFile {
 
   async #more(): Promise<void> {
     const { value, done } = await this.#chunks.next()
-    if (done) throw new Error('git cat-file ended too early')
+    this.#signal?.throwIfAborted()
+    if (done) {
+      throw new VlbError('VLB_GIT', 'git cat-file ended before it had answered', {
+        hint: 'was it killed? run the command again; check the repository: git fsck',
+      })
+    }
     this.#rest = this.#rest.length === 0 ? value : Buffer.concat([this.#rest, value])
   }
 
@@ -60,5 +73,6 @@ export class CatFile {
     this.#child.stdin?.end()
     this.#child.stdout?.resume()
     await this.#child.ended
+    this.#signal?.removeEventListener('abort', this.#stop)
   }
 }

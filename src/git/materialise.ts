@@ -15,11 +15,12 @@ interface Source {
   objects: Objects
   /** Where git finds objects that are not in the repository yet. */
   env: Environment
+  signal: AbortSignal
 }
 
 /** Writes the tree `id` to `folder`, which must not exist. `name` is what errors call it. */
 export async function materialise(source: Source, id: TreeId, folder: string, name: string): Promise<void> {
-  const git = new CatFile(source.repo.cwd, source.env)
+  const git = new CatFile(source.repo.cwd, source.env, source.signal)
   try {
     await writeTree(source.objects, git, id, folder, name)
   } finally {
@@ -33,7 +34,7 @@ export async function materialiseEntry(source: Source, entry: TreeEntry, path: s
   await mkdir(dirname(path), { recursive: true })
   if (entry.mode === '120000') return await symlink(await source.objects.blob(entry.oid), path)
   if (entry.mode === '160000') throw submodule(name)
-  const git = new CatFile(source.repo.cwd, source.env)
+  const git = new CatFile(source.repo.cwd, source.env, source.signal)
   try {
     await writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, name)
   } finally {

@@ -1,6 +1,6 @@
 // Starts programs: always an argument array, never a shell; no terminal, no inherited git variables, standard input
 // closed unless given; every failure names the program, its status and its last words.
-import { spawn as start } from 'node:child_process'
+import { type ChildProcess, spawn as start } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { VlbError } from '../core/errors.ts'
 import { childEnvironment, type Environment } from './env.ts'
@@ -180,8 +180,20 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
     stdin: subprocess.stdin,
     stdout: subprocess.stdout,
     stderr: subprocess.stderr,
-    kill: (signal) => void subprocess.kill(signal),
+    kill: (signal) => killAll(subprocess, signal, !options.terminal),
     ended,
+  }
+}
+
+/** Kills a child with all it started in its process group; the child alone where it shares ours. */
+function killAll(child: ChildProcess, signal: NodeJS.Signals, ownGroup: boolean): void {
+  if (!ownGroup || child.pid === undefined || child.exitCode !== null || child.signalCode !== null)
+    return void child.kill(signal)
+  try {
+    process.kill(-child.pid, signal)
+  } catch {
+    // It may not have got as far as a group of its own, or be gone already.
+    child.kill(signal)
   }
 }
 

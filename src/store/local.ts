@@ -159,7 +159,12 @@ export class LocalStore implements Store {
     await writeAtomic(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
     await sync(staging)
     const folder = this.path('snapshots', manifest.id)
-    await rename(staging, folder)
+    await rename(staging, folder).catch(async (error: unknown) => {
+      if (!hasErrorCode(error, 'ENOTEMPTY', 'EEXIST')) throw error
+      // A folder that holds no manifest: somebody meddled with it.
+      await this.#drop(manifest.id)
+      await rename(staging, folder)
+    })
     await sync(this.path('snapshots'))
     if (manifest.id !== (manifest.key as string)) await writeAtomic(this.path('keys', manifest.key), `${manifest.id}\n`)
     // Left by later builds of the key that are gone by now.
