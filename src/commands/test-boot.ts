@@ -44,6 +44,7 @@ function parsed<T>(
   const given = text(options, name)
   if (given === undefined) return undefined
   const value = parse(given)
-  if (value === undefined) throw new VlbError('VLB_USAGE', `--${name} takes ${wanted}, not "${given}"`)
+  if (value === undefined)
+    throw new VlbError('VLB_USAGE', `--${name} takes ${wanted}, not "${given}"`, { hint: 'see: git vlb test-boot -h' })
   return value
 }
