@@ -48,6 +48,8 @@ const testPackages = [
   'shellcheck',
   'busybox-static',
   'time',
+  'qemu-user-static',
+  'binfmt-support',
 ]
 
 /** doctor knows what is missing and how to install it; apt is the one way we take by ourselves. */

@@ -10,8 +10,11 @@ export type StepKind = 'build-base' | 'disk' | 'build-layer'
 
 export interface KeyInputs {
   kind: StepKind
-  /** Target architecture as `uname -m` names it: one tree gives other bytes on another machine. */
-  arch: string
+  /**
+   * Of this host as `uname -m` names it, for a build-base script: on another kind of machine it makes another base. What
+   * stands on a base has its architecture through the base.
+   */
+  arch?: string
   /** What the layer stands on: the content id of its parent's snapshot, or the digest of the base disk. */
   parent?: ContentId
   base?: Digest
@@ -38,9 +41,9 @@ type Field = readonly [name: string, value: string]
 function fieldsOf(inputs: KeyInputs): Field[] {
   const fields: Field[] = [
     ['kind', inputs.kind],
-    ['arch', inputs.arch],
     ['engine', String(inputs.engine)],
   ]
+  if (inputs.arch !== undefined) fields.push(['arch', inputs.arch])
   if (inputs.parent !== undefined) fields.push(['parent', inputs.parent])
   if (inputs.base !== undefined) fields.push(['base', inputs.base])
   if (inputs.tree !== undefined) fields.push(['tree', inputs.tree])

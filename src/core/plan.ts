@@ -132,7 +132,8 @@ export async function planSteps(source: Source, layers: readonly Layer[], contex
         ? { base: context.base }
         : {}
     const root = config.disk.root === undefined ? {} : { root: config.disk.root }
-    const inputs: KeyInputs = { arch: context.arch, engine: engineVersion, ...on, ...root, ...more }
+    const arch = more.kind === 'build-base' ? { arch: context.arch } : {}
+    const inputs: KeyInputs = { engine: engineVersion, ...arch, ...on, ...root, ...more }
     steps.push({ name, layer, inputs, key: keyOf(inputs) })
   }
   const [first] = layers

@@ -159,3 +159,20 @@ export function toolHint(name: string): string {
     ? `install it: ${sudo}${command.join(' ')}`
     : `install the package that brings ${name}; git vlb doctor lists all that is needed`
 }
+
+const emulators: Packages = {
+  apt: 'qemu-user-static binfmt-support',
+  dnf: 'qemu-user-static',
+  pacman: 'qemu-user-static qemu-user-static-binfmt',
+  zypper: 'qemu-linux-user',
+  apk: 'qemu-openrc',
+}
+
+/** How to get programs of other machines run: qemu-user, registered with the kernel so that it opens them itself (F). */
+export function emulatorHint(): string {
+  const manager = packageManager()
+  const packages = manager && emulators[manager]
+  if (!manager || !packages) return 'install qemu-user, registered in binfmt_misc with the flag F'
+  const sudo = process.getuid?.() === 0 ? '' : 'sudo '
+  return `install it: ${sudo}${[...installers[manager], ...packages.split(' ')].join(' ')}`
+}

@@ -394,6 +394,42 @@ grow_ext() { # START SIZE FILESYSTEM
 
 # --- scripts --------------------------------------------------------------------------------------------------------
 
+# An image for another kind of machine is run by qemu-user, if the kernel knows of it (binfmt_misc): registered with the
+# flag F, its program is open already and need not be in the image.
+check_architecture() { # PROGRAM of the image, or nothing
+  local candidate program='' machine name
+  for candidate in "$1" /bin/sh /usr/bin/env /sbin/init; do
+    candidate=$(within "$root" "${candidate:-/nothing}") && [ -f "$candidate" ] || continue
+    [ "$(head -c 4 -- "$candidate" | od -An -c | tr -d ' ')" = 177ELF ] && program=$candidate && break
+  done
+  [ -n "$program" ] || return 0
+  machine=$(elf_machine "$program")
+  case $machine/$(uname -m) in
+    "$(uname -m)/$machine" | i386/x86_64 | arm/aarch64 | unknown/*) return ;;
+  esac
+  name=/proc/sys/fs/binfmt_misc/qemu-$machine
+  [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null
+  grep -qs '^enabled' "$name" && grep -qs '^flags:.*F' "$name" && return
+  die VLB_HOST_ARCHITECTURE "the image is for $machine, and this $(uname -m) host knows no program to run it with"
+}
+
+# e_machine of the ELF header (elf(5)), in the byte order that its sixth byte tells.
+elf_machine() { # FILE
+  local order=little
+  [ "$(od -An -tu1 -j5 -N1 -- "$1" | tr -d ' ')" = 2 ] && order=big
+  case $(od -An -tx2 -j18 -N2 --endian=$order -- "$1" | tr -d ' ') in
+    003e) echo x86_64 ;;
+    0003) echo i386 ;;
+    00b7) echo aarch64 ;;
+    0028) echo arm ;;
+    00f3) echo riscv64 ;;
+    0015) [ $order = little ] && echo ppc64le || echo ppc64 ;;
+    0016) echo s390x ;;
+    0102) echo loongarch64 ;;
+    *) echo unknown ;;
+  esac
+}
+
 # Prints the path below ROOT that an absolute PATH names inside it, links followed as they would be in there. Nothing
 # else runs in the image yet or any more, so what this finds stays true.
 within() { # ROOT PATH
@@ -533,6 +569,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
     die VLB_SCRIPT_INTERPRETER "$interpreter"
   fi
+  check_architecture "$interpreter"
   for point in dev proc sys run tmp mnt; do mount_point "$point"; done
   lend_dns
   lend_secrets
@@ -577,14 +614,13 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
       printf %s "$3" >proc/sys/kernel/hostname &&
       protect_kernel proc/sys proc/sysrq-trigger proc/irq proc/bus &&
       mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys &&
-      make_dev &&
+      make_dev "$1/ns" &&
       mount -t tmpfs -o mode=0755,nosuid,nodev run run &&
       mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp &&
       mkdir -m 1777 run/lock && mkdir run/vlb &&
       mount --bind "$1/ns/dns" run/vlb &&
-      mount --bind "$1/src" mnt &&
       # The host's file system: without nodev a node made there would open the host's disks.
-      mount -o remount,bind,nosuid,nodev mnt &&
+      mount -o bind,nosuid,nodev "$1/src" mnt &&
       mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
       { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount --bind "$1/record" run/vlb-record; }; } &&
       { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
@@ -621,7 +657,7 @@ open_shell() {
 }
 
 mount_read_only() { # FOLDER PLACE
-  mkdir "$2" && mount --bind "$1" "$2" && mount -o remount,bind,ro,nosuid,nodev "$2"
+  mkdir "$2" && mount -o bind,ro,nosuid,nodev "$1" "$2"
 }
 
 # /proc files through which root could change the running kernel.
@@ -629,17 +665,21 @@ protect_kernel() { # PATH...
   local path
   for path; do
     [ -e "$path" ] || continue
-    mount --bind "$path" "$path" && mount -o remount,bind,ro,nosuid,nodev,noexec "$path" || return
+    mount -o bind,ro,nosuid,nodev,noexec "$path" "$path" || return
   done
 }
 
-make_dev() {
-  local node
+make_dev() { # SCRATCH
+  local node nodes='' here=${PWD//\\/\\134}
   mount -t tmpfs -o mode=0755,nosuid,nodev,noexec dev dev && mkdir dev/pts dev/shm || return
-  # The host's nodes by bind mounts: this tmpfs itself allows no device nodes.
+  # The host's nodes by bind mounts, for this tmpfs itself allows no device nodes; all by one mount(8), from a table as
+  # in fstab(5).
+  here=${here// /\\040}
   for node in null zero full random urandom tty; do
-    : >"dev/$node" && mount --bind "/dev/$node" "dev/$node" || return
+    : >"dev/$node" || return
+    nodes+="/dev/$node $here/dev/$node none bind"$'\n'
   done
+  printf %s "$nodes" >"$1/nodes" && mount --all --fstab "$1/nodes" || return
   mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,nosuid,noexec devpts dev/pts &&
     mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm &&
     ln -s pts/ptmx dev/ptmx &&
@@ -650,13 +690,18 @@ make_dev() {
 # one. Once the image is the root, the host's programs are only found below the old root, with paths that no longer
 # fit, so the last of them, umount, is started by its dynamic loader, told where its libraries are now.
 leave_host() {
-  local program libraries loader
-  program=$(realpath -- "$(type -P umount)")
-  libraries=$(ldd "$program" | grep -o '/[^ ]*')
-  loader=$(realpath -- "$(grep -m1 -E '/ld[^/]*\.so' <<<"$libraries")")
-  libraries=$(xargs -rd '\n' dirname -- <<<"$libraries" | xargs -rd '\n' realpath -- | sort -u | sed 's|^|/mnt|' | paste -sd:)
+  local file loader='' folders=() found libraries
+  while read -r file; do
+    [[ $file =~ (/[^ ]+) ]] || continue
+    file=${BASH_REMATCH[1]}
+    [ -n "$loader" ] || [[ $file != */ld*.so* ]] || loader=$file
+    folders+=("${file%/*}")
+  done < <(ldd "$(type -P umount)")
+  mapfile -t found < <(realpath -- "$(type -P umount)" "$loader" "${folders[@]}")
+  loader=${found[1]}
+  printf -v libraries '/mnt%s:' "${found[@]:2}"
   # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
-  pivot_root . mnt && cd / && "/mnt$loader" --library-path "$libraries" "/mnt$program" -l /mnt && return
+  pivot_root . mnt && cd / && "/mnt$loader" --library-path "${libraries%:}" "/mnt${found[0]}" -l /mnt && return
   echo 'git vlb: cannot leave the host file system' >&2
   exit 70
 }

@@ -7,6 +7,7 @@ import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
+import { emulatorHint } from '../host/tools.ts'
 
 // Beside this file in src/, beside the bundle in dist/.
 export const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
@@ -71,9 +72,11 @@ export function interpret(
 function reportedError(line: string): VlbError {
   const [, code = '', ...words] = line.split(' ')
   const known = (code in errorCodes ? code : 'VLB_HOST_KERNEL') as ErrorCode
-  return new VlbError(known, printable(words.join(' ')), {
-    hint: 'git vlb doctor shows what this host lacks; git vlb log shows the last log',
-  })
+  const hint =
+    known === 'VLB_HOST_ARCHITECTURE'
+      ? emulatorHint()
+      : 'git vlb doctor shows what this host lacks; git vlb log shows the last log'
+  return new VlbError(known, printable(words.join(' ')), { hint })
 }
 
 /** Lines of the disk's layout, for core/disk.ts. */
