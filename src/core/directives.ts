@@ -75,7 +75,7 @@ export function parseDirectives(script: string, file: string): Directives {
   }
   for (const [index, line] of leadingComments(script).entries()) {
     const place = { file, line: index + 1 }
-    const bare = /^#\s*(?:(nocache|noshare)|(chroot-bind-mount|chroot-mount)\s+(\S.*?))\s*$/.exec(line)
+    const bare = /^#\s*(?:(nocache|noshare)(?:\s.*)?|(chroot-bind-mount|chroot-mount)\s+(\S.*?))\s*$/.exec(line)
     const match = bare ? undefined : /^#\s*vlb:\s*(\S*)\s*(.*?)\s*$/.exec(line)
     if (bare) apply(found, bare[1] ?? bareNames[bare[2] ?? ''] ?? '', bare[3] ?? '', place)
     else if (match) apply(found, match[1] ?? '', match[2] ?? '', place)

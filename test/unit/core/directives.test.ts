@@ -26,6 +26,8 @@ describe('each of them', () => {
     ['# vlb: nocache', { nocache: true }],
     ['# nocache', { nocache: true }],
     ['#nocache', { nocache: true }],
+    // As vm-layer-builder's own example has it.
+    ['# nocache (this hint tells not to cache the layer)', { nocache: true }],
     ['# vlb: noshare', { noshare: true }],
     ['# noshare', { noshare: true }],
     ['# vlb: ttl 7d', { ttl: 604_800 }],
@@ -56,7 +58,7 @@ describe('where they count', () => {
   })
 
   test('not behind other words, and not in text that speaks of them', () => {
-    expect(parse('# this one is nocache', '# use vlb: nocache', '# nocache please', '## vlb: nocache').nocache).toBe(
+    expect(parse('# this one is nocache', '# use vlb: nocache', '# nocaches', '## vlb: nocache').nocache).toBe(
       false,
     )
   })
