@@ -166,9 +166,9 @@ process.on('exit', () => fs.writeFileSync(${JSON.stringify(note)}, fs.readFileSy
   }
 
   /** The topmost snapshot: what an image that is not flattened stands on. */
-  topSnapshot(): string {
+  topSnapshot(...args: string[]): string {
     const overlay = this.path('build/top.qcow2')
-    this.build('--no-flatten', '-o', overlay)
+    this.build('--no-flatten', '-o', overlay, ...args)
     const info = JSON.parse(this.#lab.run('qemu-img', ['info', '--output=json', overlay]).stdout)
     return info['full-backing-filename']
   }
@@ -180,10 +180,10 @@ process.on('exit', () => fs.writeFileSync(${JSON.stringify(note)}, fs.readFileSy
   }
 }
 
-/** Seconds that qemu-img alone takes to write the chain below `image` into one file. */
-export function convert(lab: Lab, image: string): number {
+/** Seconds that qemu-img alone takes to write the chain below `image` into one file, in place of the last one if so told. */
+export function convert(lab: Lab, image: string, { replace = false } = {}): number {
   const target = lab.path('converted.qcow2')
-  rmSync(target, { force: true })
+  if (!replace) rmSync(target, { force: true })
   lab.settle()
   return lab.run('qemu-img', ['convert', '-W', '-m', '8', '-f', 'qcow2', '-O', 'qcow2', image, target]).seconds
 }
