@@ -1,7 +1,6 @@
 // `git vlb shell`: a shell in a snapshot, or in what a failed script left, on an overlay that is thrown away.
 import { cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { rootPartition } from '../core/disk.ts'
 import { VlbError } from '../core/errors.ts'
 import { findLayer } from '../core/plan.ts'
 import { createOverlay } from '../image/qcow2.ts'
@@ -11,6 +10,7 @@ import { overlayName, snapshotReference } from '../store/local.ts'
 import type { Attempt, Failure, Snapshot } from '../store/store.ts'
 import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
+import { prepareMounts } from './mounts.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { standardEnvironment } from './step.ts'
 
@@ -164,7 +164,8 @@ async function shellFolder(
 }
 
 async function enter(context: BuildContext, request: ShellRequest, work: string, attempt: Attempt): Promise<number> {
-  const root = rootPartition(attempt.disk)
+  const { mounts = [], binds = [] } = attempt
+  const { root } = await prepareMounts(work, attempt.disk, { mounts, binds }, 'build-layer')
   const run: ScriptRun = {
     script: '',
     interpreter: undefined,
@@ -173,8 +174,7 @@ async function enter(context: BuildContext, request: ShellRequest, work: string,
     env: { ...attempt.env, ...(request.terminal ? { TERM: request.terminalType } : {}) },
   }
   const secrets = new Map([...request.secrets].filter(([id]) => attempt.secrets.includes(id)))
-  const place = { start: root.start, size: root.size, fs: root.fs ?? '' }
-  return await shellInImage(work, place, run, { signal: context.signal, secrets, terminal: request.terminal })
+  return await shellInImage(work, root, run, { signal: context.signal, secrets, terminal: request.terminal })
 }
 
 /**

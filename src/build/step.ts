@@ -358,9 +358,18 @@ async function keep(context: BuildContext, job: StepJob, exitCode: number): Prom
 function attemptOf(job: StepJob): Pick<Failure, 'attempt'> {
   if (job.step.inputs.kind !== 'build-layer') return {}
   const { env, network, hostname, interpreter } = scriptRun(job.step)
-  const { secrets } = layerOf(job.step).directives
+  const { secrets, mounts, binds } = layerOf(job.step).directives
   return {
-    attempt: { disk: groundLayout(job), env, network, hostname, secrets, ...(interpreter ? { interpreter } : {}) },
+    attempt: {
+      disk: groundLayout(job),
+      env,
+      network,
+      hostname,
+      secrets,
+      mounts,
+      binds,
+      ...(interpreter ? { interpreter } : {}),
+    },
   }
 }
 

@@ -1,4 +1,5 @@
 // What a store offers. The local store is the first; others give the same.
+import type { MountDirective } from '../core/directives.ts'
 import type { DiskLayout } from '../core/disk.ts'
 import type { LayerKey, SnapshotId } from '../core/ids.ts'
 import type { Manifest } from '../core/manifest.ts'
@@ -30,6 +31,9 @@ export interface Attempt {
   env: Record<string, string>
   network: boolean
   hostname: string
+  /** What its directives had mounted. */
+  mounts?: MountDirective[]
+  binds?: MountDirective[]
   secrets: string[]
   interpreter?: string
 }

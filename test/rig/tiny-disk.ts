@@ -93,7 +93,7 @@ export function tinyDisk(path: string, options: TinyDiskOptions): string {
   return path
 }
 
-function makeRoot(root: string): void {
+export function makeRoot(root: string): void {
   for (const name of ['bin', 'dev', 'etc', 'mnt', 'proc', 'root', 'run', 'sys', 'tmp', 'usr/bin', 'usr/sbin', 'var'])
     mkdirSync(join(root, name), { recursive: true })
   copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
@@ -104,7 +104,7 @@ function makeRoot(root: string): void {
   writeFileSync(join(root, 'etc/resolv.conf'), 'nameserver 192.0.2.1\n')
 }
 
-function makeFileSystem(fs: 'ext4' | 'xfs' | 'btrfs', root: string, part: string, mebibytes: number): void {
+export function makeFileSystem(fs: 'ext4' | 'xfs' | 'btrfs', root: string, part: string, mebibytes: number): void {
   execFileSync('truncate', ['-s', `${mebibytes}M`, part])
   if (fs === 'ext4') execFileSync('mke2fs', ['-q', '-t', 'ext4', '-d', root, part], { env: sbin })
   else if (fs === 'btrfs') execFileSync('mkfs.btrfs', ['-q', '--rootdir', root, part], { env: sbin })
