@@ -94,6 +94,7 @@ export const tools: readonly Tool[] = [
     },
     'git vlb test-boot',
   ),
+  tool('script', { ...utilLinux, apt: 'bsdutils', dnf: 'util-linux-script' }, 'git vlb shell on a terminal'),
   tool('mmdebstrap', { apt: 'mmdebstrap debian-archive-keyring' }, 'the debian template'),
   tool('extlinux', { apt: 'extlinux' }, 'the debian template'),
   tool(
