@@ -44,7 +44,10 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   const settings = await bootSettings(context, isFile ? undefined : request.target)
   const pattern = request.console ? undefined : (request.expect ?? settings.expect)
   const expect = pattern === undefined ? undefined : compileExpect(pattern)
-  if (pattern !== undefined && !expect) throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${pattern}`)
+  if (pattern !== undefined && !expect)
+    throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${printable(pattern)}`, {
+      hint: 'as JavaScript has them; a special character as itself is written with a backslash before it',
+    })
   // What is wrong with the request shows before anything is built.
   const choice = await chooseAccelerator(request.accel, request.cache, context.signal)
   const image =

@@ -10,7 +10,10 @@ export async function readSecrets(given: string[], cwd: string): Promise<Map<str
   for (const text of given) {
     const match = /^id=([A-Za-z0-9._-]+),(src|source|env)=(.+)$/.exec(text)
     const [, id = '', kind, from = ''] = match ?? []
-    if (!match) throw new VlbError('VLB_USAGE', '--secret takes id=ID,src=FILE or id=ID,env=NAME')
+    if (!match)
+      throw new VlbError('VLB_USAGE', '--secret takes id=ID,src=FILE or id=ID,env=NAME', {
+        hint: 'see: git vlb build -h',
+      })
     secrets.set(id, kind === 'env' ? fromEnvironment(id, from) : await fromFile(id, resolve(cwd, from)))
   }
   return secrets
@@ -29,7 +32,9 @@ async function fromFile(id: string, file: string): Promise<Buffer> {
     const { size } = await stat(file)
     // It travels through a pipe into memory, and a list of masks is made of it.
     if (size <= 512 * 1024) return await readFile(file)
-    throw new VlbError('VLB_SECRET', `the secret ${id}: ${file} has ${size} bytes; 512 KiB are the most`)
+    throw new VlbError('VLB_SECRET', `the secret ${id}: ${file} has ${size} bytes; 512 KiB are the most`, {
+      hint: 'is it the right file?',
+    })
   } catch (error) {
     if (error instanceof VlbError) throw error
     throw new VlbError('VLB_SECRET', `the secret ${id}: cannot read ${file}`, { hint: 'see: ls -l', cause: error })
