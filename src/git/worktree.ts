@@ -1,6 +1,6 @@
 // The working tree as git would commit it: which layer folders differ from HEAD, and the tree ids they would have. The
 // user's index and object store are only read: new objects and the index go to a scratch folder.
-import { copyFile, mkdir, readdir } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, stat, utimes } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
@@ -118,7 +118,12 @@ async function temporaryIndex(repo: Repository, scratch: string): Promise<Enviro
   await mkdir(objects, { recursive: true })
   try {
     // With a copy of the user's index git reads again only what changed since.
-    await copyFile(await gitPath(repo, 'index'), index)
+    const original = await gitPath(repo, 'index')
+    const seconds = Math.floor((await stat(original)).mtimeMs / 1000)
+    await copyFile(original, index)
+    // git trusts what the index says of a file only if the file is older than the index (racy-git, gitformat-index(5)):
+    // a copy that looked newer would hide edits of the last moment.
+    await utimes(index, seconds, seconds)
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT')) throw error
   }
