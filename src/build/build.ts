@@ -111,6 +111,8 @@ async function buildRevision(
     top: chain.top,
     targets,
     flatten: options.flatten,
+    seal: source.config.seal,
+    label: source.label,
     digest: options.digest || sums !== undefined,
     machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
     sums,

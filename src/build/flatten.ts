@@ -6,12 +6,14 @@ import { VlbError } from '../core/errors.ts'
 import type { Compat, Compression, ImageFormat } from '../core/output.ts'
 import type { Machine } from '../core/ovf.ts'
 import type { BuiltImage } from '../core/results.ts'
+import { type SealedStep, type SealStep, sealVersion } from '../core/seal.ts'
 import { explainWriteError, hashFile } from '../host/files.ts'
 import { failure, run, spawn } from '../host/run.ts'
 import { type Conversion, convertArguments, createOverlay, formatOptions, virtualSize } from '../image/qcow2.ts'
 import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
+import { sealed } from './seal.ts'
 
 export interface ImageTarget {
   /** Absolute. */
@@ -25,6 +27,9 @@ export interface ImageJob {
   top: Snapshot
   targets: ImageTarget[]
   flatten: boolean
+  seal: readonly SealStep[]
+  /** Names the revision in events. */
+  label: string
   /** The caller wants to know the images' SHA-256. */
   digest: boolean
   /** What an ova says of the computer that it is for. */
@@ -33,16 +38,17 @@ export interface ImageJob {
   sums: string | undefined
 }
 
-type Recipe = Pick<ImageJob, 'top' | 'flatten' | 'machine'>
+type Recipe = Pick<ImageJob, 'top' | 'flatten' | 'machine' | 'seal'>
 
 /** What an image is made from and how: two images with one recipe are the same. */
-export function imageRecipe({ top, flatten, machine }: Recipe, target: ImageTarget): string {
+export function imageRecipe({ top, flatten, machine, seal }: Recipe, target: ImageTarget): string {
   const content = top.manifest.contentId
   const { format, compress } = target
   const options = format === 'ova' ? JSON.stringify(machine) : formatOptions({ ...target, format })
   // An overlay names its chain, and must be written anew when the store moves.
   const form = flatten ? `${format} ${compress} ${options}` : `overlay ${top.manifest.nonce} ${top.file}`
-  return createHash('sha256').update(`git-vlb image 1\n${content}\n${form}\n`).digest('hex')
+  const sealing = flatten && seal.length > 0 ? `seal ${sealVersion} ${seal.join(' ')}\n` : ''
+  return createHash('sha256').update(`git-vlb image 1\n${content}\n${form}\n${sealing}`).digest('hex')
 }
 
 /** A file that is being written beside its place. */
@@ -63,18 +69,19 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
     }),
   )
   const stale = known.filter(({ record }) => !record)
-  const staged = stale.length > 0 ? await stage(context, job, stale) : []
+  const { written: staged, seal } = await stageSealed(context, job, stale)
   if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
   const images: BuiltImage[] = []
   for (const { target, record } of known) {
     const file = staged.find((one) => one.target === target)
-    const there = record ?? (file && (await place(context, job, file)))
+    const there = record ?? (file && (await place(context, job, file, seal)))
     if (!there) throw new Error(`${target.path} was neither there nor written`)
     images.push({
       path: target.path,
       format: target.format,
       bytes: there.bytes,
       sha256: job.digest ? await digestOf(context, target.path, there) : (there.sha256 ?? null),
+      seal: there.seal ?? [],
       written: !record,
       seconds: file?.seconds ?? 0,
     })
@@ -87,11 +94,13 @@ async function place(
   context: BuildContext,
   job: ImageJob,
   { target, recipe, temporary }: Staged,
+  seal: SealedStep[],
 ): Promise<ImageRecord> {
   try {
     const { size, blocks } = await stat(temporary)
     const sparse = job.flatten && (target.format === 'raw' || target.format === 'vpc')
-    return await placeImage(context.store.root, temporary, target.path, recipe, sparse ? blocks * 512 : size)
+    const bytes = sparse ? blocks * 512 : size
+    return await placeImage(context.store.root, temporary, target.path, { recipe, bytes, seal })
   } catch (error) {
     throw explainWriteError(error, target.path)
   }
@@ -102,14 +111,19 @@ function isPlain({ format, compress }: ImageTarget): boolean {
   return format === 'raw' || (format === 'qcow2' && compress === 'none')
 }
 
-async function stage(
-  context: BuildContext,
-  job: ImageJob,
-  stale: Pick<Staged, 'target' | 'recipe'>[],
-): Promise<Staged[]> {
+type Stale = Pick<Staged, 'target' | 'recipe'>
+
+/** An overlay stays here, where its chain is, and is what the chain is. */
+async function stageSealed(context: BuildContext, job: ImageJob, stale: Stale[]) {
+  if (stale.length === 0) return { written: [], seal: [] }
+  const steps = job.flatten ? job.seal : []
+  return await sealed(context, { ...job, seal: steps }, (disk) => stage(context, job, stale, disk))
+}
+
+async function stage(context: BuildContext, job: ImageJob, stale: Stale[], disk: string): Promise<Staged[]> {
   const rank = ({ target }: { target: ImageTarget }) => (isPlain(target) ? 0 : target.format === 'ova' ? 2 : 1)
   const staged: Staged[] = []
-  let source: Conversion['from'] = { path: job.top.file, format: 'qcow2' }
+  let source: Conversion['from'] = { path: disk, format: 'qcow2' }
   for (const { target, recipe } of [...stale].sort((a, b) => rank(a) - rank(b))) {
     const started = Date.now()
     const temporary = temporaryFor(context, target.path)

@@ -109,7 +109,7 @@ function whyMissing(step: Step, all: readonly Manifest[]): string {
 /** Current if all the images are, or if the overlay is that takes their place with --no-flatten. */
 async function imageState(context: BuildContext, source: LoadedSource, chain: Chain): Promise<StatusResult['image']> {
   const top = chain.found.at(-1)
-  const { name, boot } = source.config
+  const { name, boot, seal } = source.config
   const machine = { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch }
   const given = { formats: [], compress: undefined, output: undefined }
   const sets = [true, false].map((flatten) => ({
@@ -122,7 +122,7 @@ async function imageState(context: BuildContext, source: LoadedSource, chain: Ch
     const records = await Promise.all(targets.map((target) => imageRecord(context.store.root, target.path)))
     known ||= records.some((record) => record)
     if (!top) continue
-    const wanted = targets.map((target) => imageRecipe({ top, flatten, machine }, target))
+    const wanted = targets.map((target) => imageRecipe({ top, flatten, machine, seal }, target))
     if (records.every((record, i) => record?.recipe === wanted[i])) return { path, state: 'current' }
   }
   return { path, state: known ? 'stale' : 'missing' }

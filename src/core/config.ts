@@ -6,6 +6,7 @@ import schema from '../../docs/vlb.schema.json' with { type: 'json' }
 import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
 import { type Compression, endingOf, formatOf, type ImageFormat, type OutputSettings, sumsFile } from './output.ts'
+import { type SealStep, sealSteps } from './seal.ts'
 import { parseDuration, parseSize } from './units.ts'
 
 export const configFile = 'vlb.yaml'
@@ -34,6 +35,8 @@ export interface Config {
   disk: { size: number | undefined; root: string | undefined }
   env: Record<string, string>
   output: OutputSettings
+  /** In the order in which they are done. */
+  seal: readonly SealStep[]
   boot: BootSettings
 }
 
@@ -49,6 +52,7 @@ interface RawConfig {
     compat?: string | number
     checksums?: boolean
   }
+  seal?: boolean | SealStep[]
   boot?: { memory?: string; cpus?: number; expect?: string; timeout?: string }
 }
 
@@ -88,6 +92,7 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
       Object.entries(raw.env ?? {}).map(([name, value]) => [name, asWritten(document, name, value)]),
     ),
     output: outputOf(raw, (key, what, hint) => fail(at(['output', key]), what, hint)),
+    seal: sealOf(raw.seal ?? true),
     boot: bootOf(raw, (what, hint) => fail(at(['boot', 'expect']), what, hint)),
   }
 }
@@ -141,6 +146,10 @@ function outputOf(raw: RawConfig, fail: (key: string, what: string, hint: string
   if (checksums && path.split('/').at(-1) === sumsFile)
     fail('path', `the image cannot be called ${sumsFile}, where its checksum is written`, 'give it another name')
   return { path, formats, compress, compat, checksums }
+}
+
+function sealOf(wanted: boolean | readonly SealStep[]): readonly SealStep[] {
+  return sealSteps.filter((step) => (typeof wanted === 'boolean' ? wanted : wanted.includes(step)))
 }
 
 function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): BootSettings {

@@ -1,5 +1,7 @@
 // What happens while a command runs, told as data. The reporters are total switches over this union.
 
+import type { SealedStep } from './seal.ts'
+
 export type StepResult = 'built' | 'cached' | 'pulled' | 'failed' | 'skipped'
 
 export type Event =
@@ -12,6 +14,9 @@ export type Event =
   /** Somebody else builds the same key. */
   | { type: 'step-waiting'; label: string; name: string; pid: number }
   | { type: 'step-ended'; label: string; name: string; result: StepResult; seconds: number; bytes: number }
+  /** The top of a chain is being sealed, before its image is written. */
+  | { type: 'seal-started'; label: string }
+  | { type: 'seal-ended'; label: string; steps: readonly SealedStep[]; seconds: number }
   /** Bytes of a download, an unpacking, an import or a flatten; `total` is unknown for some servers. */
   | { type: 'progress'; task: string; done: number; total: number | undefined }
   | { type: 'progress-ended'; task: string; bytes: number; seconds: number }

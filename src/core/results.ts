@@ -1,6 +1,7 @@
 // What the commands return: data for `--json`, and what the reporters make text of. Field names of the JSON forms are
 // a contract: add, never rename.
 import type { StepResult } from './events.ts'
+import type { SealedStep } from './seal.ts'
 
 export type LayerState = 'cached' | 'missing' | 'building' | 'nocache' | 'remote'
 
@@ -42,6 +43,8 @@ export interface BuiltImage {
   format: string
   bytes: number
   sha256: string | null
+  /** What each step of the seal took away when it was written; empty if it is not sealed. */
+  seal: SealedStep[]
   /** Whether this run wrote it. */
   written: boolean
   seconds: number

@@ -833,4 +833,7 @@ action_host() { # WORK SCRIPT VARIABLE=VALUE...
   printf 'exit %s\n' "$status"
 }
 
+# shellcheck source=seal.sh
+. "${BASH_SOURCE[0]%/*}/seal.sh"
+
 "$@"

@@ -107,6 +107,16 @@ export async function grow(
   return await act(work, 'grow', [String(partition), String(root.start), String(root.size), root.fs], options)
 }
 
+/** Does these steps of the seal in `work`/layer.qcow2; returns lines for core/seal.ts. */
+export async function seal(
+  work: string,
+  root: RootPlace,
+  steps: readonly string[],
+  options: RunnerOptions,
+): Promise<string[]> {
+  return await act(work, 'seal', [String(root.start), String(root.size), root.fs, ...steps], options)
+}
+
 export interface ScriptRun {
   script: string
   /** Checked to be there in the image; undefined for a binary. */

@@ -2,6 +2,7 @@
 import { stripVTControlCharacters } from 'node:util'
 import type { Event, StepResult } from '../core/events.ts'
 import { diskStep } from '../core/plan.ts'
+import type { SealedStep } from '../core/seal.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 
@@ -32,6 +33,13 @@ const titles = /\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g
 /** Output of scripts may hold anything; a terminal must not obey it. */
 export function safe(text: string): string {
   return stripVTControlCharacters(text.replace(titles, '')).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\t' ? '  ' : ''))
+}
+
+/** `machine-id: 1 file, 33 B`, for each step that took something away. */
+export function sealLines(steps: readonly SealedStep[]): string[] {
+  return steps
+    .filter(({ files }) => files > 0)
+    .map(({ step, files, bytes }) => `${step}: ${files === 1 ? '1 file' : `${files} files`}, ${formatBytes(bytes)}`)
 }
 
 export function endText(event: { result: StepResult; seconds: number; bytes: number }): string {

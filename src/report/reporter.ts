@@ -1,7 +1,7 @@
 // Events on their way to a person: live on a terminal, plain lines elsewhere, nothing when quiet.
 import type { Event } from '../core/events.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
-import { endText, type Reporter, type ReporterOptions, safe, stepName, warningLine } from './lines.ts'
+import { endText, type Reporter, type ReporterOptions, safe, sealLines, stepName, warningLine } from './lines.ts'
 
 export async function makeReporter(options: ReporterOptions): Promise<Reporter> {
   if (options.quiet) return quiet(options)
@@ -33,6 +33,11 @@ function plain({ stream, style }: ReporterOptions): Reporter {
         if (event.result !== 'cached' || event.seconds > 0)
           line(`${stepName(event.label, event.name)}: ${endText(event)}`)
         return
+      case 'seal-started':
+        return
+      case 'seal-ended':
+        for (const text of sealLines(event.steps)) line(`${stepName(event.label, 'seal')}: ${text}`)
+        return line(`${stepName(event.label, 'seal')}: done in ${formatSeconds(event.seconds)}`)
       case 'progress': {
         const last = told.get(event.task)
         if (last === undefined || Date.now() - last >= 5000) {

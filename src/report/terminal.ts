@@ -3,7 +3,7 @@
 import { createLogUpdate } from 'log-update'
 import type { Event } from '../core/events.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
-import { endText, type Reporter, type ReporterOptions, safe, stepName, warningLine } from './lines.ts'
+import { endText, type Reporter, type ReporterOptions, safe, sealLines, stepName, warningLine } from './lines.ts'
 
 interface Running {
   name: string
@@ -98,6 +98,21 @@ export function terminal(options: ReporterOptions): Reporter {
         if (event.result === 'cached' && event.seconds === 0) return
         const mark = event.result === 'failed' ? style('red', '✗') : style('green', '✓')
         return print(`${mark} ${stepName(event.label, event.name)}  ${style('dim', endText(event))}`)
+      }
+      case 'seal-started':
+        running.set(key({ ...event, name: 'seal' }), {
+          name: stepName(event.label, 'sealing'),
+          since: Date.now(),
+          last: [],
+        })
+        return draw()
+      case 'seal-ended': {
+        running.delete(key({ ...event, name: 'seal' }))
+        const removed = sealLines(event.steps).map((text) => `\n    ${style('dim', text)}`)
+        const name = stepName(event.label, 'sealed')
+        return print(
+          `${style('green', '✓')} ${name}  ${style('dim', `in ${formatSeconds(event.seconds)}`)}${removed.join('')}`,
+        )
       }
       case 'progress': {
         const since = transfers.get(event.task)?.since ?? Date.now()

@@ -5,6 +5,7 @@ import { constants } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
+import type { SealedStep } from '../core/seal.ts'
 import { fileIdentity, identityOf, writeAtomic } from '../host/files.ts'
 
 export interface ImageRecord {
@@ -13,6 +14,8 @@ export interface ImageRecord {
   /** The file as we left it; anything that wrote to it since shows here. */
   identity: string
   bytes: number
+  /** What was taken away before it was written. */
+  seal?: SealedStep[]
   sha256?: string
   /** The kernel's boot id while it may not be on disk yet; undefined once it surely is. */
   unsyncedSince?: string
@@ -47,8 +50,7 @@ export async function placeImage(
   store: string,
   written: string,
   image: string,
-  recipe: string,
-  bytes: number,
+  made: Pick<ImageRecord, 'recipe' | 'bytes' | 'seal'>,
 ): Promise<ImageRecord> {
   // Renaming changes the identity, and another build may put its own image there right after: so ours is asked for by
   // the open file, not by its name.
@@ -56,7 +58,7 @@ export async function placeImage(
   try {
     await putInPlaceOf(image, written)
     const identity = identityOf(await file.stat({ bigint: true }))
-    const record = { recipe, identity, bytes, unsyncedSince: await bootId() }
+    const record = { ...made, identity, unsyncedSince: await bootId() }
     await saveImageRecord(store, image, record)
     return record
   } finally {

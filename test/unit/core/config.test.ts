@@ -1,6 +1,8 @@
 // vlb.yaml: its defaults, and for every mistake a message with line, column and what to do.
 import { describe, expect, test } from 'vitest'
+import schema from '../../../docs/vlb.schema.json' with { type: 'json' }
 import { compileExpect, parseConfig } from '../../../src/core/config.ts'
+import { sealSteps } from '../../../src/core/seal.ts'
 import { complaint } from '../errors.ts'
 
 const parse = (body: string) => parseConfig(`version: 1\n${body}`, 'vlb.yaml', 'folder')
@@ -14,6 +16,7 @@ test('a file that says nothing but its version gets every default', () => {
     disk: { size: undefined, root: undefined },
     env: {},
     output: { path: 'build/image.qcow2', formats: ['qcow2'], compress: 'none', compat: '1.1', checksums: false },
+    seal: sealSteps,
     boot: { memory: 2 ** 30, cpus: 2, expect: undefined, timeout: 300 },
   })
 })
@@ -67,6 +70,15 @@ test('a qcow2 for old qemu, however YAML reads the number', () => {
   for (const compat of ['1.1', '"1.1"']) expect(parse(`output: { compat: ${compat} }`).output.compat).toBe('1.1')
 })
 
+test('the seal is all steps, none, or those of a list in the order in which they are done', () => {
+  expect(parse('seal: true').seal).toEqual(sealSteps)
+  expect(parse('seal: false').seal).toEqual([])
+  expect(parse('seal: []').seal).toEqual([])
+  expect(parse('seal: [logs, machine-id, logs]').seal).toEqual(['machine-id', 'logs'])
+  const inSchema = schema.properties.seal.anyOf.flatMap((form) => form.items?.enum ?? [])
+  expect(inSchema).toEqual(sealSteps)
+})
+
 test('values of env are texts as they are written, never rounded or shortened', () => {
   expect(parse('env: { A: 1.50, B: 007, C: 12345678901234567890, D: true, E: "x y", F: 0x10, G: -3 }').env).toEqual({
     A: '1.50',
@@ -86,6 +98,10 @@ test('a byte order mark and Windows line ends do no harm', () => {
 
 describe('a wrong file is refused, with line, column and what to do', () => {
   test.each([
+    ['seal:\n  - logs\n  - machineid', ':4:5: seal.1 must be one of machine-id, ', 'did you mean "machine-id"?'],
+    ['seal: [logs, nonsense]', ':2:14: seal.1 must be one of machine-id, ', 'VLB.YAML'],
+    ['seal: logs', ':2:7: seal is not valid: "logs"', 'true (all), false (nothing) or a list'],
+    ['seal: 3', ':2:7: seal is not valid: 3', 'a list'],
     ['bse: 1', ':2:1: unknown key "bse"', 'did you mean "base"?'],
     ['base:\n  pth: a', ':3:3: unknown key "base.pth"', 'did you mean "path"?'],
     ['base: { path: a, sha265: b }', ':2:18: unknown key "base.sha265"', 'did you mean "sha256"?'],

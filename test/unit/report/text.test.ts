@@ -54,8 +54,8 @@ const build: BuildResult = {
   ],
   image: null,
   images: [
-    { path: '/p/build/i.qcow2', format: 'qcow2', bytes: 2 ** 20, sha256: null, written: true, seconds: 0.5 },
-    { path: '/else/i.raw', format: 'raw', bytes: 2 ** 20, sha256: null, written: false, seconds: 0 },
+    { path: '/p/build/i.qcow2', format: 'qcow2', bytes: 2 ** 20, sha256: null, seal: [], written: true, seconds: 0.5 },
+    { path: '/else/i.raw', format: 'raw', bytes: 2 ** 20, sha256: null, seal: [], written: false, seconds: 0 },
   ],
   seconds: 2,
   exitStatus: 0,
