@@ -158,6 +158,14 @@ function nameOf(pid: number): string {
   }
 }
 
+function killNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // A subshell that was about to end anyway.
+  }
+}
+
 const signals: [name: string, send: (running: Running) => Promise<void>, code: number | null][] = [
   ['SIGINT', async (running) => running.kill('SIGINT'), 130],
   ['SIGTERM', async (running) => running.kill('SIGTERM'), 143],
@@ -197,7 +205,7 @@ for (const [phase, prepare] of Object.entries(phases)) {
       const victims = held.running.descendants()
       const victim = victims[turn]
       const what = `${phase}: kill -9 of ${victim ? nameOf(victim) : 'nothing'}`
-      if (victim) process.kill(victim, 'SIGKILL')
+      if (victim) killNow(victim)
       held.release()
       const ran = await endOf(held, what)
       expect(ran.stderr, what).not.toContain('bug in git vlb')
