@@ -66,7 +66,11 @@ function emptyLayer(lab: Lab, below: number): Row[] {
       lab.settle()
       return project.build()
     },
-    current: () => project.build(),
+    current: () => {
+      // The first build after it flushes the image to disk, if the kernel has not done so yet.
+      project.build()
+      return project.build()
+    },
     convert: () => convert(lab, project.topSnapshot()),
   })
   const { layer, nothing, image, current } = samples
