@@ -211,14 +211,17 @@ async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Pr
   const tree = treeId(entry.oid)
   const script = findScript(name, await objects.tree(tree))
   const { directives, interpreter } = readScript(await objects.blob(script.oid), `${name}/${script.name}`)
-  if (script.name === 'build-base') refuseInBase(directives, `${name}/${script.name}`)
+  if (script.name !== 'build-layer') refuseOnHost(directives, `${name}/${script.name}`)
   return { name, kind: script.name, tree, directives, interpreter, includes: {}, dirty }
 }
 
-/** A build-base script runs on the host: what is about the inside of the image means nothing there. */
-function refuseInBase(directives: Directives, file: string): void {
-  const { secrets, caches, network, hostname } = directives
-  const names = [secrets[0] && 'secret', caches[0] && 'cache', !network && 'network', hostname && 'hostname']
+/** Such a script runs on the host: what is about the inside of the image means nothing there. */
+function refuseOnHost(directives: Directives, file: string): void {
+  const { secrets, caches, network, hostname, binds, mounts } = directives
+  const names = [
+    ...[secrets[0] && 'secret', caches[0] && 'cache', !network && 'network', hostname && 'hostname'],
+    ...[binds[0] && 'bind', mounts[0] && 'mount'],
+  ]
   const name = names.find((one) => one)
   if (!name) return
   throw new VlbError(

@@ -16,8 +16,24 @@ import { proxyEnvironment } from '../host/env.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
-import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnHost, type ScriptRun } from '../image/sandbox.ts'
-import { type BackingReference, baseReference, logName, overlayName, snapshotReference } from '../store/local.ts'
+import {
+  cacheLines,
+  grow,
+  probe,
+  type RunnerOptions,
+  runInImage,
+  runOnDisk,
+  runOnHost,
+  type ScriptRun,
+} from '../image/sandbox.ts'
+import {
+  type BackingReference,
+  baseFolder,
+  baseReference,
+  logName,
+  overlayName,
+  snapshotReference,
+} from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { prepareMounts, rootPlace } from './mounts.ts'
@@ -146,6 +162,7 @@ async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise
   const runner: RunnerOptions = { signal: context.signal, onOutput: log.write, secrets: job.secrets }
   if (step.inputs.kind === 'build-base') return await makeBase(context, job, runner)
   if (step.inputs.kind === 'disk') return { layout: await growDisk(context, job, step.inputs.size ?? 0, runner) }
+  if (step.inputs.kind === 'modify-disk') return await modifyDisk(context, job, runner)
   return await makeLayer(context, job, log, runner)
 }
 
@@ -245,6 +262,27 @@ async function makeLayer(
       },
     )
   }
+}
+
+async function modifyDisk(
+  context: BuildContext,
+  job: StepJob,
+  runner: RunnerOptions,
+): Promise<{ layout: DiskLayout } | Failed> {
+  const { step, work, ground } = job
+  const layout = groundLayout(job)
+  await overlayOn(context, job)
+  const env = scriptEnvironment(step, join(work, 'include'))
+  const source = groundFile(context, ground)
+  const ended = await withTimeout(step, runner, (limited) => runOnDisk(work, source, 'modify-disk', env, limited))
+  if (!('lines' in ended) || ended.exitCode !== 0) return ended
+  return { layout: chooseRoot(parseProbe(ended.lines, layout.size), job.root, `the disk that ${step.name} left`) }
+}
+
+function groundFile(context: BuildContext, ground: Ground): string {
+  if (!ground) throw new Error('a layer that stands on nothing')
+  if ('snapshot' in ground) return ground.snapshot.file
+  return context.store.path('bases', baseFolder(ground.base.digest), ground.base.file)
 }
 
 function scriptRun(step: Step): ScriptRun {

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { type ContentId, contentId, type Digest, type LayerKey, layerKey, type TreeId } from './ids.ts'
 
-export type StepKind = 'build-base' | 'disk' | 'build-layer'
+export type StepKind = 'build-base' | 'disk' | 'build-layer' | 'modify-disk'
 
 export interface KeyInputs {
   kind: StepKind

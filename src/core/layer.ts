@@ -10,7 +10,7 @@ export interface TreeEntry {
   oid: string
 }
 
-export type LayerKind = 'build-base' | 'build-layer'
+export type LayerKind = 'build-base' | 'build-layer' | 'modify-disk'
 
 export interface Layer {
   name: string
@@ -25,7 +25,7 @@ export interface Layer {
   dirty: boolean
 }
 
-const scriptNames: readonly LayerKind[] = ['build-base', 'build-layer']
+const scriptNames: readonly LayerKind[] = ['build-base', 'build-layer', 'modify-disk']
 const layerName = /^[0-9]{2,}_[A-Za-z0-9._-]+$/
 const almostLayerName = /^[0-9]+_/
 

@@ -162,6 +162,11 @@ export async function runInImage(
   return { exitCode: exitStatus(lines), fstab: fstabIn(lines) }
 }
 
+/** Looks for the packages of `work`/layer.qcow2, as askForPackages has it; the disk is of no use afterwards. */
+export async function probePackages(work: string, root: RootPlace, options: RunnerOptions): Promise<void> {
+  await act(work, 'packages', [String(root.start), String(root.size), root.fs], options)
+}
+
 /** Runs `work`/src/SCRIPT on the host in private namespaces; what it wrote is then `work`/disk. */
 export async function runOnHost(
   work: string,
@@ -170,6 +175,21 @@ export async function runOnHost(
   options: RunnerOptions,
 ): Promise<number> {
   return exitStatus(await act(work, 'host', [script, ...variables(env)], options))
+}
+
+/**
+ * Runs `work`/src/SCRIPT on the host with `work`/layer.qcow2 attached as a block device. `source` is the file below it.
+ * Returns its exit status and the lines of the disk's layout.
+ */
+export async function runOnDisk(
+  work: string,
+  source: string,
+  script: string,
+  env: Record<string, string>,
+  options: RunnerOptions,
+): Promise<{ exitCode: number; lines: string[] }> {
+  const lines = await act(work, 'disk', [source, script, ...variables(env)], options)
+  return { exitCode: exitStatus(lines), lines }
 }
 
 function variables(env: Record<string, string>): string[] {
