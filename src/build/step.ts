@@ -37,6 +37,7 @@ import {
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { prepareMounts, rootPlace } from './mounts.ts'
+import { expectPackages, writePackages } from './packages.ts'
 
 /** What a step stands on. */
 export type Ground = { snapshot: Snapshot } | { base: BaseRecord } | undefined
@@ -61,7 +62,7 @@ export type StepOutcome =
   | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
 
 /** What a build leaves in its scratch folder that is not of the snapshot. */
-const leavings = ['ns', 'src', 'include', 'caches', 'mounts', 'scratch', 'index', 'objects']
+const leavings = ['ns', 'src', 'include', 'packages', 'caches', 'mounts', 'scratch', 'index', 'objects']
 
 export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
   const { step, work } = job
@@ -75,9 +76,10 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     await log.end()
     if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
     await checkOverlay(context, job, made.layout)
+    const packages = await writePackages(context, work, made.layout, parentOf(job), step.inputs.kind === 'disk')
     const backing = backingOf(job)
     if (backing) await nameBacking(join(work, overlayName), backing.stored, backing.format, context.signal)
-    const manifest = await describe(context, job, made.layout, seconds())
+    const manifest = { ...(await describe(context, job, made.layout, seconds())), packages }
     for (const name of leavings) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
   } catch (error) {
@@ -198,6 +200,10 @@ async function makeBase(
   return { layout: chooseRoot(found, job.root, step.name) }
 }
 
+function parentOf({ ground }: StepJob): Snapshot | undefined {
+  return ground && 'snapshot' in ground ? ground.snapshot : undefined
+}
+
 /** The layout of what a step stands on. */
 function groundLayout(job: StepJob): DiskLayout {
   if (!job.ground) throw new Error(`${job.step.name} stands on nothing`)
@@ -245,6 +251,7 @@ async function makeLayer(
   await overlayOn(context, job)
   for (const note of notes) log.write(Buffer.from(note))
   const script = scriptRun(step)
+  await expectPackages(job.work, parentOf(job))
   try {
     const ended = await withCaches(context, job, () =>
       withTimeout(step, runner, (limited) => runInImage(job.work, root, script, limited)),

@@ -29,6 +29,8 @@ export interface Manifest {
   parent?: SnapshotId
   /** The nonce that the parent had. */
   parentNonce?: string
+  /** SHA-256 of packages.json beside it, and what the disk's package databases looked like. */
+  packages?: { digest: string; state: string }
   /** Digest of the base that backs it. */
   base?: string
 }
