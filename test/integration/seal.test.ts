@@ -15,6 +15,7 @@ import {
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { disk } from '../rig/disk.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
 import { tinyDisk } from '../rig/tiny-disk.ts'
 
@@ -450,6 +451,36 @@ rigTest('keys arranged for once are not arranged for again', async (rig) => {
   const { image } = await rig.json('build')
   expect(image.seal.every(({ files }: { files: number }) => files === 0)).toBe(true)
   expect(files(rig)).toEqual(first)
+})
+
+rigTest('xfs and btrfs are sealed like ext4', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  rig.commit()
+  for (const fs of ['xfs', 'btrfs'] as const) {
+    tinyDisk(rig.path('tiny.raw'), { fs, prepare: used })
+    const { image } = await rig.json('build')
+    for (const { step, files } of image.seal)
+      expect(files, `${fs}: ${step}`).toBe([...(gone[step] ?? []), ...(emptied[step] ?? [])].length)
+    rig.tool('qemu-img', 'convert', '-O', 'raw', image.path, rig.path('tiny.raw'))
+    const again = await rig.json('build')
+    expect(again.image.seal.every((step: { files: number }) => step.files === 0)).toBe(true)
+  }
+})
+
+rigTest('a partition that the fstab names is sealed, too', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  rig.commit()
+  const root = (folder: string) =>
+    put(folder, 'etc/fstab', 'LABEL=root / ext4 defaults\nLABEL=log /var/log ext4 nodev\n')
+  disk(rig.path('tiny.raw'), 'gpt', [
+    { fs: 'ext4', mebibytes: 48, label: 'root', root: true, fill: root },
+    { fs: 'ext4', mebibytes: 16, label: 'log', fill: (folder) => put(folder, 'syslog', 'of another machine') },
+  ])
+  const { image } = await rig.json('build')
+  expect(image.seal.find((one: { step: string }) => one.step === 'logs')).toMatchObject({ files: 1, bytes: 18 })
+  const raw = join(rig.folder, 'look.raw')
+  rig.tool('qemu-img', 'convert', '-O', 'raw', image.path, raw)
+  expect(rig.tool('debugfs', '-R', 'stat /syslog', `${raw}?offset=${49 * 2 ** 20}`)).toMatch(/Size: 0\b/)
 })
 
 rigTest('a file that cannot be changed ends the build with its step and place, and no image', async (rig) => {
