@@ -161,13 +161,14 @@ unmount() { # PLACE
 # --- other partitions -----------------------------------------------------------------------------------------------
 
 points=() trimmed=()
+# Block devices of what is mounted, by where it starts on the disk.
+declare -A device_at=()
 
 # Mounts the partitions and subvolumes that WORK/mounts lists, parents before children (core/mounts.ts wrote it).
 mount_others() { # WORK START; START: of the root. Sets `points`, the last first, and `trimmed`, one per file system
   local kind start size type options what source target place
-  declare -A device=()
   [ -f "$1/mounts" ] || return 0
-  device[$2]=$(findmnt -nvo SOURCE -- "$root")
+  device_at[$2]=$(findmnt -nvo SOURCE -- "$root")
   while IFS=$'\t' read -r kind start size type options what source target; do
     [ "$kind" != bind ] || continue
     place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links ($what)"
@@ -190,14 +191,14 @@ mount_others() { # WORK START; START: of the root. Sets `points`, the last first
 unmount_others() {
   local place
   for place in "${points[@]}"; do unmount "$place"; done
-  points=() trimmed=()
+  points=() trimmed=() device_at=()
 }
 
 mount_other() { # START SIZE FILESYSTEM OPTIONS PLACE
   local from=$disk how=noatime,nodev options=,$4,
-  if [ -n "${device[$1]-}" ]; then
+  if [ -n "${device_at[$1]-}" ]; then
     # Another subvolume of what is mounted already: by the same device, else two caches would hold one file system.
-    from=${device[$1]}
+    from=${device_at[$1]}
   else
     how+=,loop,offset=$1,sizelimit=$2$(mount_options "$3")
   fi
@@ -206,8 +207,8 @@ mount_other() { # START SIZE FILESYSTEM OPTIONS PLACE
   options=${options%,}
   mount -t "$3" -o "$how${options%,}" -- "$from" "$5" || return
   points=("$5" "${points[@]}")
-  if [ -z "${device[$1]-}" ]; then
-    device[$1]=$(findmnt -nvo SOURCE -- "$5")
+  if [ -z "${device_at[$1]-}" ]; then
+    device_at[$1]=$(findmnt -nvo SOURCE -- "$5")
     trimmed+=("$5")
   fi
   # Only this mount: the file system itself may be mounted elsewhere, too.
@@ -250,9 +251,33 @@ lend() { # SOURCE PLACE; PLACE: below the image's root
   lent+=$1$'\t'$2$'\n'
 }
 
+# GRUB looks for the devices of file systems and reads them, to find out what it calls them; and without links by UUID it
+# would write the devices' names on this host into its menu. So an image that has it sees those of its own file systems.
+lend_devices() { # START; of the root
+  local node uuid
+  [ -e "$(within "$root" /usr/sbin/grub-probe)" ] || [ -e "$(within "$root" /usr/sbin/grub2-probe)" ] || return 0
+  device_at[$1]=$(findmnt -nvo SOURCE -- "$root")
+  for node in "${device_at[@]}"; do
+    lend "$node" "/dev/vlb${node##*/loop}"
+    lend "vlb${node##*/loop}" "$node"
+    uuid=$(blkid -p -o value -s UUID -- "$node")
+    [ -z "$uuid" ] || lend "../../vlb${node##*/loop}" "/dev/disk/by-uuid/$uuid"
+  done
+}
+
 # Shows in the image what was lent. A place below /run, /tmp or /mnt is made now: those are no part of the image.
 show_lent() { # SOURCE PLACE
   local place
+  case $2 in
+    /dev/*)
+      mkdir -p ".${2%/*}" || return
+      case $1 in
+        /*) : >".$2" && mount --bind -- "$1" ".$2" ;;
+        *) ln -s "$1" ".$2" ;;
+      esac
+      return
+      ;;
+  esac
   place=$(within "$PWD" "$2") || return
   if [ -d "$1" ]; then
     mkdir -p -- "$place"
@@ -699,6 +724,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   lend_secrets
   lend_caches "$work"
   lend_binds "$work"
+  lend_devices "$start"
   forbid_services
   chown -R 0:0 -- "$work/src"
   [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
