@@ -2,12 +2,13 @@
 import { resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts'
-import type { BuildError, BuildResult, BuiltImage, BuiltLayer } from '../core/results.ts'
+import type { BuildError, BuildResult, BuiltImage, BuiltLayer, BuiltSbom } from '../core/results.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
 import { checkOutput, makeImages } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { type SbomRequest, writeSbom } from './sbom.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
 export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'>, TargetOptions {
@@ -18,6 +19,7 @@ export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'>, T
   jobs: number
   /** Whether the image's SHA-256 is wanted. */
   digest: boolean
+  sbom?: SbomRequest | undefined
 }
 
 interface RevisionResult {
@@ -25,6 +27,7 @@ interface RevisionResult {
   images: BuiltImage[]
   /** Where their checksums go. */
   sums: string | undefined
+  sbom?: BuiltSbom
 }
 
 export async function build(context: BuildContext, options: BuildOptions): Promise<BuildResult> {
@@ -32,6 +35,11 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
   if (options.output !== undefined && options.revisions.length > 1) {
     throw new VlbError('VLB_USAGE', '-o names one file, but several revisions are to be built', {
       hint: 'leave -o out: each image gets its revision into its name',
+    })
+  }
+  if (options.sbom !== undefined && options.revisions.length > 1) {
+    throw new VlbError('VLB_USAGE', '--sbom names one file, but several revisions are to be built', {
+      hint: 'build them one by one; what is in the store is not built again',
     })
   }
   // Everything is read and checked before anything is built: a mistake in the last revision shows at once.
@@ -66,7 +74,13 @@ function checkOptions(context: BuildContext, source: LoadedSource, options: Buil
   checkSecrets(source.layers, new Set(options.secrets.keys()))
   upTo(source.layers, options.last)
   for (const wanted of options.rebuild) findLayer(source.layers, wanted)
-  sumsFor(source, targetsFor(context.project.folder, source, options))
+  const targets = targetsFor(context.project.folder, source, options)
+  const sums = sumsFor(source, targets)
+  if (options.sbom && [...targets.map(({ path }) => path), sums].includes(options.sbom.path)) {
+    throw new VlbError('VLB_USAGE', `--sbom names a file that the build writes anyway, ${options.sbom.path}`, {
+      hint: 'give it another name',
+    })
+  }
 }
 
 /** Runs `work` over all items, `limit` at a time; results in the order of the items. An error stops the others, too. */
@@ -117,7 +131,8 @@ async function buildRevision(
     machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
     sums,
   })
-  return { chain, images, sums }
+  if (!options.sbom) return { chain, images, sums }
+  return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
 }
 
 /** Several revisions' images lie in one folder, and so have one file of checksums. */
@@ -151,6 +166,8 @@ function summarise(
     log: failed.failure.log,
     lastLines: failed.lastLines,
   }
-  const base = { ok: !failed, dryRun: options.dryRun, layers, image: images[0] ?? null, images, seconds }
+  const sbom = results.find((result) => result.sbom)?.sbom
+  const made = { image: images[0] ?? null, images, ...(sbom ? { sbom } : {}) }
+  const base = { ok: !failed, dryRun: options.dryRun, layers, ...made, seconds }
   return error ? { ...base, error, exitStatus: failed?.error.exitStatus ?? 1 } : { ...base, exitStatus: 0 }
 }

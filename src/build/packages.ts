@@ -37,7 +37,8 @@ export async function writePackages(
   const known = parent?.manifest.packages
   const asked = await foundPackages(work, known?.state)
   const found =
-    asked ?? (same && known ? { state: known.state, list: undefined } : await lookFor(context, work, layout))
+    asked ??
+    (same && known ? { state: known.state, list: undefined } : await lookFor(context, join(work, overlayName), layout))
   const file = join(work, packagesName)
   if (found.list === undefined && parent && known) {
     // The same bytes under another name: no snapshot ever changes them.
@@ -46,7 +47,7 @@ export async function writePackages(
       () => false,
     )
     if (linked) return { digest: known.digest, state: found.state }
-    return await write(file, await lookFor(context, work, layout))
+    return await write(file, await lookFor(context, join(work, overlayName), layout))
   }
   return await write(file, found)
 }
@@ -57,17 +58,11 @@ async function write(file: string, { state, list }: FoundPackages): Promise<List
   return { digest: createHash('sha256').update(text).digest('hex'), state }
 }
 
-/** Attaches a throw-away overlay on the disk in `folder`, so that looking leaves no trace. */
-async function lookFor(context: BuildContext, folder: string, layout: DiskLayout): Promise<FoundPackages> {
+/** Attaches a throw-away overlay on the disk, so that looking leaves no trace. */
+async function lookFor(context: BuildContext, disk: string, layout: DiskLayout): Promise<FoundPackages> {
   const work = await context.store.scratch.folder()
   await mkdir(join(work, 'ns'))
-  await createOverlay(
-    work,
-    overlayName,
-    { reference: join(folder, overlayName), format: 'qcow2' },
-    undefined,
-    context.signal,
-  )
+  await createOverlay(work, overlayName, { reference: disk, format: 'qcow2' }, undefined, context.signal)
   const { root } = await prepareMounts(work, layout)
   await askForPackages(work, undefined)
   try {
@@ -84,9 +79,7 @@ function packagesFile(context: BuildContext, manifest: Manifest): string {
 }
 
 /** The packages of a snapshot; looked for where an older git vlb left no list. */
-export async function packagesOf(context: BuildContext, { manifest }: Snapshot): Promise<PackageList> {
+export async function packagesOf(context: BuildContext, { manifest, file }: Snapshot): Promise<PackageList> {
   const text = await readFile(packagesFile(context, manifest), 'utf8').catch(() => '')
-  const stored = readPackageList(text)
-  if (stored) return stored
-  return (await lookFor(context, context.store.path('snapshots', manifest.id), manifest.disk)).list ?? packageList({})
+  return readPackageList(text) ?? (await lookFor(context, file, manifest.disk)).list ?? packageList({})
 }

@@ -1,5 +1,6 @@
 // git vlb build
 import { resolve } from 'node:path'
+import packageJson from '../../package.json' with { type: 'json' }
 import { printable, VlbError } from '../core/errors.ts'
 import { compressions, imageFormats } from '../core/output.ts'
 import type { CommandResult } from '../core/results.ts'
@@ -10,6 +11,7 @@ import type { Options } from './table.ts'
 export async function build(context: CommandContext, revisions: string[], options: Options): Promise<CommandResult> {
   const { build: run } = await import('../build/build.ts')
   const output = text(options, 'output')
+  const sbom = text(options, 'sbom')
   const data = await withProject(context, async (project) =>
     run(project, {
       revisions,
@@ -26,6 +28,7 @@ export async function build(context: CommandContext, revisions: string[], option
       output: output === undefined ? undefined : resolve(context.cwd, output),
       jobs: parseJobs(text(options, 'jobs')),
       digest: context.json,
+      sbom: sbom === undefined ? undefined : { path: resolve(context.cwd, sbom), version: packageJson.version },
     }),
   )
   return { kind: 'build', data }

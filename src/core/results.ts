@@ -51,6 +51,12 @@ export interface BuiltImage {
   rev?: string
 }
 
+export interface BuiltSbom {
+  path: string
+  /** How many packages it lists. */
+  packages: number
+}
+
 export interface BuildError {
   code: string
   message: string
@@ -67,6 +73,8 @@ export interface BuildResult {
   image: BuiltImage | null
   /** All images, where several revisions were built. */
   images: BuiltImage[]
+  /** Where --sbom asked for one. */
+  sbom?: BuiltSbom
   seconds: number
   error?: BuildError
   exitStatus: number

@@ -94,7 +94,8 @@ function buildText(data: BuildResult, { style, cwd }: TextOptions): string {
           `${built} built, ${data.layers.length - built} from the store, ${formatSeconds(data.seconds)} in all\n`,
         )
       : ''
-  return parts.join('') + images.join('') + total
+  const sbom = data.sbom ? `sbom ${shownPath(data.sbom.path, cwd)}  ${data.sbom.packages} packages\n` : ''
+  return parts.join('') + images.join('') + sbom + total
 }
 
 function initText(data: InitResult, { style, cwd }: TextOptions): string {
