@@ -11,6 +11,7 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 const lab = new Lab()
 process.once('SIGINT', () => process.exit(130))
+process.once('SIGTERM', () => process.exit(143))
 process.once('exit', () => lab.close())
 
 const only = process.argv[2]

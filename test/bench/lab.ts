@@ -107,9 +107,13 @@ export class Project {
     } catch {
       execFileSync('cp', ['--sparse=always', base, this.path('base.raw')])
     }
-    this.write('vlb.yaml', `version: 1\nbase: { path: base.raw }\n${config}`)
+    this.configure(config)
     this.write('.gitignore', '/build/\n/base.raw\n')
     return this
+  }
+
+  configure(more: string): void {
+    this.write('vlb.yaml', `version: 1\nbase: { path: base.raw }\n${more}`)
   }
 
   path(...parts: string[]): string {

@@ -7,7 +7,7 @@ import { factRow, least, memoryRow, ms, type Row, secondsRow, takeTurns } from '
 const layerName = (i: number) => `${String(i).padStart(2, '0')}_layer`
 
 function chainOf(lab: Lab, name: string, layers: number): Project {
-  const project = lab.project(name).start(lab.path('tiny.raw'))
+  const project = lab.project(name).start(lab.path('tiny.raw'), 'seal: false\n')
   for (let i = 1; i <= layers; i++) project.layer(layerName(i), `echo ${i} >/layer-${i}`)
   project.commit()
   project.build()
