@@ -180,7 +180,7 @@ mount_others() { # WORK START; START: of the root. Sets `points`, the last first
         place=$ns/others/$start
         mkdir -p "$place"
         ;;
-      *) if [ "$kind" = directive ]; then deep_mount_point "$place"; else lasting_mount_point "$place"; fi ;;
+      *) if [ "$kind" = fstab ]; then lasting_mount_point "$place"; else deep_mount_point "$place"; fi ;;
     esac
     mount_other "$start" "$size" "$type" "$options" "$place" && continue
     [ "$kind" = optional ] || die VLB_HOST_KERNEL "cannot mount $what at $target; does this host's kernel know $type (modprobe $type)? nofail in /etc/fstab lets it be missing"
@@ -209,13 +209,14 @@ mount_other() { # START SIZE FILESYSTEM OPTIONS PLACE
   points=("$5" "${points[@]}")
   if [ -z "${device_at[$1]-}" ]; then
     device_at[$1]=$(findmnt -nvo SOURCE -- "$5")
-    trimmed+=("$5")
+    case ,$4, in *,ro,*) ;; *) trimmed+=("$5") ;; esac
   fi
   # Only this mount: the file system itself may be mounted elsewhere, too.
   case ,$4, in *,ro,*) mount -o remount,bind,ro,noatime,nodev -- "$5" ;; esac
 }
 
-# What the image's own fstab names stays: it would be made when the machine boots.
+# What the image's own fstab names stays: it would be made when the machine boots. Not so what may be missing there, lest
+# it depends on this host's kernel what is in the snapshot.
 lasting_mount_point() { # PATH, as `within` gave it
   local made=()
   deep_mount_point "$1"
@@ -613,7 +614,7 @@ allow_services() {
 # image is run for it, but for rpm. Not even a database is read that is where and what it was in the parent: WORK/packages
 # holds what is known of that, and `state` of this one goes there.
 note_packages() { # WORK
-  local into=$1/packages path found state='' paths=()
+  local into=$1/packages path found known='' state='' paths=()
   local -A places=()
   [ -d "$into" ] || return 0
   for path in /etc/os-release /usr/lib/os-release /var/lib/dpkg/status /var/lib/dpkg/status.d /lib/apk/db/installed \
@@ -627,10 +628,11 @@ note_packages() { # WORK
   # A script cannot set the time of change, and inode numbers differ between files of one name.
   ((${#paths[@]} == 0)) || state+=$(TZ=UTC0 stat -c '%i %s %y %z %F' -- "${paths[@]}") || state="unknown $RANDOM $EPOCHREALTIME"
   # Small ext4 file systems keep whole seconds, and a script may take less.
-  [[ $state != *.000000000* ]] || state+=" $(find "${paths[@]}" -maxdepth 1 -printf '%i %P ' -type f -exec cat {} + | cksum)"
+  [[ $state != *'.000000000 +0000 '[rd]* ]] || state+=" $(find "${paths[@]}" -maxdepth 1 -printf '%i %P ' -type f -exec cat {} + | cksum)"
   state=${state//$'\n'/;}
   printf '%s\n' "$state" >"$into/state"
-  [ "$state" != "$(<"$into/known")" ] || return 0
+  read -r known <"$into/known"
+  [ "$state" != "$known" ] || return 0
   copy_database os "${places[/etc/os-release]-}" || copy_database os "${places[/usr/lib/os-release]-}"
   copy_database dpkg "${places[/var/lib/dpkg/status]-}"
   copy_databases dpkg "${places[/var/lib/dpkg/status.d]-}" 1 '*' ! -name '*.md5sums'

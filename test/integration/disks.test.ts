@@ -215,6 +215,7 @@ rigTest(
       const log = await rig.ok('log', '10_a')
       if (!knowsFat(rig)) expect(log).toContain('git vlb: not mounted at /boot/efi: /etc/fstab:1: partition 2 (vfat)')
       expect(log).toContain('\n/ ext4')
+      expect(rig.debugfs(rig.path('build/image.qcow2'), 'stat /boot/efi'), 'no trace of it').toBe('')
     }
   },
   tools,

@@ -71,6 +71,7 @@ describe('the script of a folder', () => {
   test('among other files', () => {
     expect(findScript('10_a', [file('README', '100644'), file('build-layer')]).name).toBe('build-layer')
     expect(findScript('00_b', [file('build-base')]).name).toBe('build-base')
+    expect(findScript('20_c', [file('modify-disk')]).name).toBe('modify-disk')
   })
 
   test.each<[string, TreeEntry[], string, string, string]>([
