@@ -52,17 +52,16 @@ const parsers: [manager: PackageManager, parse: (text: string) => Package[]][] =
 
 /** The list of an image. One that has the tools of several managers is managed by the first that knows a package. */
 export function packageList(databases: Databases): PackageList {
-  const base = {
-    format: 1 as const,
+  const rest = {
     os: parseOsRelease(databases.os ?? ''),
     ...(databases.problem ? { problem: printable(databases.problem) } : {}),
   }
   for (const [manager, parse] of parsers) {
     const packages = sorted(parse(databases[manager] ?? ''))
-    if (packages.length > 0) return { manager, ...base, packages }
+    if (packages.length > 0) return { format: 1, manager, ...rest, packages }
   }
   const manager = parsers.find(([name]) => databases[name] !== undefined)?.[0] ?? null
-  return { manager, ...base, packages: [] }
+  return { format: 1, manager, ...rest, packages: [] }
 }
 
 /** A package to a line, so that two lists can be compared by lines. */
