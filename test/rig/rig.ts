@@ -246,6 +246,17 @@ export class Rig {
     return found
   }
 
+  /** Waits until all that was started has ended. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#running.map((running) => running.ended))
+  }
+
+  /** Empties the store, as if nothing had been built yet. */
+  forget(): void {
+    rmSync(this.store(), { recursive: true, force: true })
+    rmSync(this.path('build'), { recursive: true, force: true })
+  }
+
   async end(): Promise<void> {
     for (const running of this.#running) running.kill('SIGKILL')
     await Promise.all(this.#running.map((running) => running.ended))
@@ -349,6 +360,12 @@ export class Hold {
   /** How often scripts have called. */
   get calls(): number {
     return this.#calls.length
+  }
+
+  /** Holds again, and forgets who called before. */
+  close(): void {
+    this.#open = false
+    this.#calls = []
   }
 
   async reached(): Promise<void> {
