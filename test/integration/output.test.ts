@@ -1,5 +1,16 @@
 // Several images from one build: every format holds the disk, each is current or stale by itself, and their checksums.
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { XMLParser, XMLValidator } from 'fast-xml-parser'
 import { expect } from 'vitest'
@@ -38,7 +49,10 @@ function openOva(rig: Rig, path: string) {
 }
 
 rigTest('all formats in one build hold the disk of the chain', async (rig) => {
-  rig.project({ '10_a': noise, '20_b': 'echo b > /b' }, `name: web\noutput: { format: ${all} }\nboot: { cpus: 3 }\n`)
+  rig.project(
+    { '10_a': noise, '20_b': 'echo b > /b' },
+    `name: web\noutput: { format: ${all} }\nseal: false\nboot: { cpus: 3 }\n`,
+  )
   rig.commit()
   const result = await rig.json('build')
   expect(result.image).toEqual(result.images[0])
@@ -155,6 +169,47 @@ rigTest('an ova of a disk of more than 8 GiB', async (rig) => {
   expect(rig.readFromImage(vmdk, '/a')).toBe('a\n')
   const header = readFileSync(image.path).subarray(257, 265).toString('latin1')
   expect(header, 'a USTAR archive').toBe('ustar\x0000')
+})
+
+/** Enough of a FAT file system for blkid(8). */
+function fatSector(): Buffer {
+  const sector = Buffer.alloc(512)
+  sector.write('\xeb\x3c\x90MSWIN4.1', 0, 'latin1')
+  for (const [at, value] of [
+    [11, 512],
+    [14, 1],
+    [17, 512],
+    [19, 8192],
+    [22, 8],
+  ] as const)
+    sector.writeUInt16LE(value, at)
+  for (const [at, value] of [
+    [13, 4],
+    [16, 2],
+    [21, 0xf8],
+    [38, 0x29],
+    [510, 0x55],
+    [511, 0xaa],
+  ] as const)
+    sector[at] = value
+  sector.write('NO NAME    FAT16   ', 43, 'latin1')
+  return sector
+}
+
+rigTest('an ova says UEFI when the disk has a partition for it and nothing for a BIOS to start', async (rig) => {
+  rig.project({ '10_a': 'echo a > /a' }, 'output: { format: ova }\n')
+  const base = rig.path('tiny.raw')
+  rig.tool('truncate', '--size=+8M', base)
+  rig.tool('sh', '-c', 'echo "start=50MiB, size=4MiB, type=ef" | sfdisk --quiet --append "$1"', 'sh', base)
+  const file = openSync(base, 'r+')
+  writeSync(file, fatSector(), 0, 512, 50 * 2 ** 20)
+  rig.commit()
+  await rig.ok('build')
+  expect(openOva(rig, rig.path('build/image.ova')).ovf).toContain('vmw:value="efi"')
+  writeSync(file, Buffer.from([0xfa, 0xeb, 0xfe]), 0, 3, 0)
+  closeSync(file)
+  await rig.ok('build')
+  expect(openOva(rig, rig.path('build/image.ova')).ovf).toContain('vmw:value="bios"')
 })
 
 rigTest('when one image cannot be written, all stay as they were', async (rig) => {
