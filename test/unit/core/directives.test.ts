@@ -58,9 +58,7 @@ describe('where they count', () => {
   })
 
   test('not behind other words, and not in text that speaks of them', () => {
-    expect(parse('# this one is nocache', '# use vlb: nocache', '# nocaches', '## vlb: nocache').nocache).toBe(
-      false,
-    )
+    expect(parse('# this one is nocache', '# use vlb: nocache', '# nocaches', '## vlb: nocache').nocache).toBe(false)
   })
 
   test('a script of comments alone', () => {
