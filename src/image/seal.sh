@@ -35,10 +35,17 @@ action_seal() { # WORK START SIZE FILESYSTEM STEP...
 
 # Sets `at` to that folder of the image. What lies behind a symlink may be something else altogether: it stays.
 folder() { # PATH
-  at=$(within "$root" "$1") && [ -d "$at" ] || return
-  [ "$at" != "$root${1%/}" ] || return 0
-  warn "$1 is behind a symlink, so what is there was not sealed"
-  return 1
+  local rest=${1#/}/
+  at=$root
+  while [ -n "$rest" ]; do
+    at+=/${rest%%/*}
+    rest=${rest#*/}
+    if [ -L "$at" ]; then
+      at=$(within "$root" "$1") && [ -d "$at" ] && warn "$1 is behind a symlink, so what is there was not sealed"
+      return 1
+    fi
+    [ -d "$at" ] || return
+  done
 }
 
 warn() { # TEXT
@@ -64,9 +71,17 @@ empty() { # FOLDER FIND_ARGUMENT...
 
 # Removes files and symlinks by their names' patterns.
 remove_named() { # FOLDER PATTERN...
-  local tests=() pattern
-  for pattern in "${@:2}"; do tests+=(-o -name "$pattern"); done
-  remove "$1" -maxdepth 1 \( -type f -o -type l \) \( "${tests[@]:1}" \)
+  local at
+  folder "$1" || return 0
+  remove_in "$1" "$at" -- "${@:2}"
+}
+
+remove_in() { # WHAT FOLDER... -- PATTERN...; FOLDER: as `folder` or `within` gave it
+  local what=$1 folders=() tests=()
+  while shift && [ "$1" != -- ]; do folders+=("$1"); done
+  while shift && [ $# != 0 ]; do tests+=(-o -name "$1"); done
+  ((${#folders[@]} > 0)) || return 0
+  count "$what" < <(find -P "${folders[@]}" -xdev -mindepth 1 -maxdepth 1 \( -type f -o -type l \) \( "${tests[@]:1}" \) -printf '%y %s %b\n' -delete || echo failed)
 }
 
 # Adds up lines "TYPE LENGTH BLOCKS" of find(1). A sparse file counts with what it takes.
@@ -257,16 +272,17 @@ seal_package-cache() {
 }
 
 seal_history() {
-  local users home
+  local at users home places=() fish=()
   users=$(find_file /etc/passwd) || users=/dev/null
   while IFS= read -r home; do
     # Names as these mean one thing wherever they are, so a home may be behind a symlink.
-    home=$(within "$root" "$home") && [ "$home" != "$root" ] || continue
-    home=${home#"$root"}
-    remove_named "$home" '.*_history' .histfile .zhistory .lesshst .viminfo .wget-hsts
-    remove_named "$home/.local/share/fish" fish_history
+    home=$(within "$root" "$home") && [ "$home" != "$root" ] && [ -d "$home" ] || continue
+    places+=("$home")
+    folder "${home#"$root"}/.local/share/fish" && fish+=("$at")
   done < <(
     printf '/root\n'
     cut -d : -f 6 -- "$users" | grep '^/' | sort -u | grep -vx /root
   )
+  remove_in "the users' folders" "${places[@]}" -- '.*_history' .histfile .zhistory .lesshst .viminfo .wget-hsts
+  remove_in "the users' folders" "${fish[@]}" -- fish_history
 }
