@@ -5,7 +5,7 @@ import { debianBase } from '../rig/debian-base.ts'
 import { Hand } from './hand.ts'
 import { convert, type Lab, type Project } from './lab.ts'
 import { type Partition, PlainRoot } from './plain.ts'
-import { factRow, least, mb, memoryRow, ms, type Row, ratioRow, takeTurns } from './row.ts'
+import { factRow, least, mb, memoryRow, ms, type Row, ratioRow, secondsRow, takeTurns } from './row.ts'
 
 const wanted = 'nginx vim python3'
 // Sealing changes the disk on its way into the image: measured apart.
