@@ -1,5 +1,5 @@
 // Bundles src/ into dist/ and turns docs/*.1.md into man pages. Run by `npm run build`; prints nothing when all is well.
-import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import remarkMan from 'remark-man'
@@ -17,8 +17,8 @@ await rm(dist, { recursive: true, force: true })
 await mkdir(join(dist, 'man'), { recursive: true })
 for (const file of result.outputFiles) await writeFile(file.path, file.contents)
 await writeFile(join(dist, 'meta.json'), JSON.stringify(result.metafile))
-for (const name of ['runner.sh', 'seal.sh'])
-  await writeFile(join(dist, name), await readFile(join(root, 'src/image', name)))
+await cp(join(root, 'src/image/runner.sh'), join(dist, 'runner.sh'))
+await cp(join(root, 'src/image/runner'), join(dist, 'runner'), { recursive: true })
 await chmod(join(dist, 'main.mjs'), 0o755)
 
 const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))

@@ -10,8 +10,9 @@ import { materialise, materialiseEntry } from '../git/materialise.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
+import type { Ground, StepOutcome } from './job.ts'
 import type { LoadedSource } from './project.ts'
-import { buildStep, type Ground, type StepOutcome } from './step.ts'
+import { buildStep } from './step.ts'
 
 export interface ChainOptions {
   /** Name or number of the last layer wanted. */

@@ -10,9 +10,9 @@ import { overlayName, snapshotReference } from '../store/local.ts'
 import type { Attempt, Failure, Snapshot } from '../store/store.ts'
 import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
+import { standardEnvironment } from './job.ts'
 import { prepareMounts } from './mounts.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
-import { standardEnvironment } from './step.ts'
 
 export interface ShellRequest {
   /** A layer, a revision, or undefined for the working tree. */

@@ -1,68 +1,37 @@
 // Builds one step of a chain: an overlay on its parent, its script run in it, checked, and handed to the store.
 import { createHash, randomBytes } from 'node:crypto'
-import { createWriteStream, type WriteStream } from 'node:fs'
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { StringDecoder } from 'node:string_decoder'
 import { checkGrowth, chooseRoot, type DiskLayout, parseProbe, rootPartition, withFstab } from '../core/disk.ts'
-import { printable, VlbError } from '../core/errors.ts'
+import { VlbError } from '../core/errors.ts'
 import { contentId, type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
 import { firstContentId } from '../core/key.ts'
-import type { BaseRecord, Manifest } from '../core/manifest.ts'
-import { Mask } from '../core/mask.ts'
+import type { Manifest } from '../core/manifest.ts'
 import type { Step } from '../core/plan.ts'
-import { formatBytes, formatSeconds } from '../core/units.ts'
-import { proxyEnvironment } from '../host/env.ts'
+import { formatBytes } from '../core/units.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
-import {
-  cacheLines,
-  grow,
-  probe,
-  type RunnerOptions,
-  runInImage,
-  runOnDisk,
-  runOnHost,
-  type ScriptRun,
-} from '../image/sandbox.ts'
-import {
-  type BackingReference,
-  baseFolder,
-  baseReference,
-  logName,
-  overlayName,
-  snapshotReference,
-} from '../store/local.ts'
-import type { Failure, Snapshot } from '../store/store.ts'
+import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
+import { overlayName } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
+import { fail, keep } from './failure.ts'
+import {
+  backingOf,
+  type Failed,
+  groundFile,
+  groundLayout,
+  layerOf,
+  leavings,
+  parentOf,
+  type StepJob,
+  type StepOutcome,
+  scriptEnvironment,
+  scriptRun,
+} from './job.ts'
+import { BuildLog } from './log.ts'
 import { prepareMounts, rootPlace } from './mounts.ts'
 import { expectPackages, writePackages } from './packages.ts'
-
-/** What a step stands on. */
-export type Ground = { snapshot: Snapshot } | { base: BaseRecord } | undefined
-
-export interface StepJob {
-  step: Step
-  ground: Ground
-  /** Scratch folder of the step; holds `src/` if the step has a script. */
-  work: string
-  /** disk.root of vlb.yaml. */
-  root: string | undefined
-  label: string
-  keepFailed: boolean
-  /** Secrets the step's script may read, by id. */
-  secrets: ReadonlyMap<string, Buffer>
-  /** Writes the step's files to a scratch folder once more: the script may have changed those it was given. */
-  writeSources: (work: string) => Promise<void>
-}
-
-export type StepOutcome =
-  | { snapshot: Snapshot; seconds: number }
-  | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
-
-/** What a build leaves in its scratch folder that is not of the snapshot. */
-const leavings = ['ns', 'src', 'include', 'packages', 'caches', 'mounts', 'scratch', 'index', 'objects']
 
 export async function buildStep(context: BuildContext, job: StepJob): Promise<StepOutcome> {
   const { step, work } = job
@@ -104,61 +73,6 @@ async function checkOverlay(context: BuildContext, job: StepJob, layout: DiskLay
   })
 }
 
-/** The log of a script: written as it comes, told line by line, its last lines remembered. */
-class BuildLog {
-  readonly #file: WriteStream
-  readonly #tell: (line: string) => void
-  // A character's bytes may come in two chunks.
-  readonly #decoder = new StringDecoder('utf8')
-  readonly #mask: Mask
-  #rest = ''
-  #failed: Error | undefined
-  readonly last: string[] = []
-
-  constructor(context: BuildContext, job: StepJob) {
-    this.#file = createWriteStream(join(job.work, logName))
-    this.#mask = new Mask([...job.secrets.values()])
-    // Without a listener a full disk would end the program; end() tells.
-    this.#file.on('error', (error) => {
-      this.#failed ??= error
-    })
-    this.#tell = (line) => context.emit({ type: 'step-output', label: job.label, name: job.step.name, line })
-  }
-
-  write = (chunk: Buffer): void => this.#take(this.#mask.push(chunk))
-
-  #take(chunk: Buffer): void {
-    this.#file.write(chunk)
-    const lines = (this.#rest + this.#decoder.write(chunk)).split('\n')
-    // A program that never ends its line must not fill our memory.
-    this.#rest = (lines.pop() ?? '').slice(-10_000)
-    for (const line of lines) this.#line(line)
-  }
-
-  #line(line: string): void {
-    // A progress bar rewrites its line by carriage returns: what stands there in the end is the line.
-    const shown = (line.replace(/\r+$/, '').split('\r').at(-1) ?? '').slice(0, 2000)
-    this.#tell(shown)
-    this.last.push(shown)
-    if (this.last.length > 20) this.last.shift()
-  }
-
-  async end(): Promise<void> {
-    if (!this.#file.writableEnded) this.#take(this.#mask.end())
-    if (this.#rest) this.#line(this.#rest)
-    this.#rest = ''
-    if (!this.#failed && !this.#file.writableFinished) {
-      await new Promise<void>((resolve) => this.#file.once('error', () => resolve()).end(resolve))
-    }
-    if (this.#failed) throw this.#failed
-  }
-}
-
-interface Failed {
-  exitCode: number
-  timeout?: number
-}
-
 async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
   const runner: RunnerOptions = { signal: context.signal, onOutput: log.write, secrets: job.secrets }
@@ -198,23 +112,6 @@ async function makeBase(
   }
   const found = parseProbe(await probe(work, overlay, 'qcow2', runner), size)
   return { layout: chooseRoot(found, job.root, step.name) }
-}
-
-function parentOf({ ground }: StepJob): Snapshot | undefined {
-  return ground && 'snapshot' in ground ? ground.snapshot : undefined
-}
-
-/** The layout of what a step stands on. */
-function groundLayout(job: StepJob): DiskLayout {
-  if (!job.ground) throw new Error(`${job.step.name} stands on nothing`)
-  if ('snapshot' in job.ground) return job.ground.snapshot.manifest.disk
-  return chooseRoot(job.ground.base.disk, job.root, `the base ${printable(job.ground.base.source)}`)
-}
-
-function backingOf({ ground }: StepJob): (BackingReference & { format: 'qcow2' | 'raw' }) | undefined {
-  if (!ground) return undefined
-  if ('snapshot' in ground) return { ...snapshotReference(ground.snapshot.manifest.id), format: 'qcow2' }
-  return { ...baseReference(ground.base.digest, ground.base.file), format: ground.base.imageFormat }
 }
 
 async function overlayOn(context: BuildContext, job: StepJob, size?: number): Promise<void> {
@@ -286,18 +183,6 @@ async function modifyDisk(
   return { layout: chooseRoot(parseProbe(ended.lines, layout.size), job.root, `the disk that ${step.name} left`) }
 }
 
-function groundFile(context: BuildContext, ground: Ground): string {
-  if (!ground) throw new Error('a layer that stands on nothing')
-  if ('snapshot' in ground) return ground.snapshot.file
-  return context.store.path('bases', baseFolder(ground.base.digest), ground.base.file)
-}
-
-function scriptRun(step: Step): ScriptRun {
-  const { directives, interpreter } = layerOf(step)
-  const { network, hostname = 'localhost' } = directives
-  return { script: 'build-layer', interpreter, network, hostname, env: scriptEnvironment(step, '/run/vlb-include') }
-}
-
 /** Lends the script its cache folders. One that another build has now is copied, and the copy thrown away. */
 async function withCaches<T>(context: BuildContext, job: StepJob, work: () => Promise<T>): Promise<T> {
   const { caches } = layerOf(job.step).directives
@@ -315,11 +200,6 @@ async function withCaches<T>(context: BuildContext, job: StepJob, work: () => Pr
   }
 }
 
-function layerOf(step: Step) {
-  if (!step.layer) throw new Error(`step ${step.name} has no layer`)
-  return step.layer
-}
-
 /** Runs with a signal that also fires when the layer's time is up; then everything in the sandbox is killed. */
 async function withTimeout<T>(
   step: Step,
@@ -334,28 +214,6 @@ async function withTimeout<T>(
   } catch (error) {
     if (runner.signal.aborted || !clock.aborted) throw error
     return { exitCode: 124, timeout: limit }
-  }
-}
-
-/** `include`: where the script finds what its include directives name. */
-function scriptEnvironment(step: Step, include: string): Record<string, string> {
-  return {
-    ...standardEnvironment(step.name),
-    ...(step.inputs.includes ? { VLB_INCLUDE: include } : {}),
-    ...step.inputs.env,
-  }
-}
-
-/** What every script of a layer finds in its environment. */
-export function standardEnvironment(layer: string): Record<string, string> {
-  return {
-    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    HOME: '/root',
-    LANG: 'C.UTF-8',
-    DEBIAN_FRONTEND: 'noninteractive',
-    SYSTEMD_OFFLINE: '1',
-    ...proxyEnvironment(),
-    VLB_LAYER: layer,
   }
 }
 
@@ -388,64 +246,4 @@ async function describe(context: BuildContext, job: StepJob, layout: DiskLayout,
 async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId> {
   if ((await context.store.get(snapshotId(key))) === undefined) return snapshotId(key)
   return snapshotId(createHash('sha256').update(key).update(randomBytes(16)).digest('hex'))
-}
-
-/** Puts the scratch folder among the failures, less what is of no use there. */
-async function keep(context: BuildContext, job: StepJob, exitCode: number): Promise<Failure> {
-  const { step, work } = job
-  for (const name of [...leavings, 'disk']) await rm(join(work, name), { recursive: true, force: true })
-  await job.writeSources(work)
-  const at = new Date().toISOString()
-  const failure = { layer: step.name, key: step.key, at, exitCode, ...attemptOf(job) }
-  return await context.store.keepFailure(work, failure, job.keepFailed)
-}
-
-function attemptOf(job: StepJob): Pick<Failure, 'attempt'> {
-  if (job.step.inputs.kind !== 'build-layer') return {}
-  const { env, network, hostname, interpreter } = scriptRun(job.step)
-  const { secrets, mounts, binds } = layerOf(job.step).directives
-  return {
-    attempt: {
-      disk: groundLayout(job),
-      env,
-      network,
-      hostname,
-      secrets,
-      mounts,
-      binds,
-      ...(interpreter ? { interpreter } : {}),
-    },
-  }
-}
-
-async function fail(
-  context: BuildContext,
-  job: StepJob,
-  failed: Failed,
-  log: BuildLog,
-): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
-  const failure = await keep(context, job, failed.exitCode)
-  return { failure, error: failureError(job.step, failed, log.last), lastLines: [...log.last] }
-}
-
-function failureError(step: Step, failed: Failed, lastLines: readonly string[]): VlbError {
-  const script = `${step.name}/${step.inputs.kind}`
-  if (failed.timeout !== undefined) {
-    return new VlbError(
-      'VLB_LAYER_TIMEOUT',
-      `${script} was ended after its timeout of ${formatSeconds(failed.timeout)}`,
-      {
-        hint: `see: git vlb log ${step.name}; or raise "# vlb: timeout" in the script`,
-      },
-    )
-  }
-  const how =
-    failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
-  const full = lastLines.some((line) => /No space left on device/i.test(line))
-  const size = step.inputs.size === undefined ? '' : ` (now ${formatBytes(step.inputs.size)})`
-  return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, {
-    hint: full
-      ? `the image's disk is full: raise disk.size in vlb.yaml${size}; whole log: git vlb log ${step.name}`
-      : `whole log: git vlb log ${step.name}`,
-  })
 }

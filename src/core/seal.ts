@@ -1,5 +1,5 @@
 // The steps of the seal, which makes one disk safe to clone: each takes away what must not be the same on two machines.
-// What a step does is in image/seal.sh.
+// What a step does is in image/runner/seal.sh.
 
 /** In the order in which they are done. */
 export const sealSteps = [

@@ -1,0 +1,80 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
+# Attaches a disk image and mounts the root file system in it.
+
+# Exports the image as a plain file by FUSE: no nbd module, no device nodes, no udev. Sets `disk` to that file.
+attach() { # WORK FILE FORMAT
+  local ns=$1/ns
+  mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
+  mkdir "$ns/root" "$ns/probe" "$ns/dns"
+  disk=$ns/disk
+  : >"$disk"
+  # no-flush: the engine flushes the file once, when it is finished; until then a crash drops it anyway.
+  # The daemon gets a mount namespace of its own, with the export in it but nothing that is mounted from it. The last
+  # process of a namespace unmounts what is in there. Were that the daemon, killed, it would wait for an answer of its
+  # own, never to come, and with it every sync(2) on the host.
+  mount --make-shared "$ns"
+  coproc daemon {
+    exec unshare --mount --propagation unchanged -- qemu-storage-daemon \
+      --blockdev "driver=file,node-name=file,filename=${2//,/,,},cache.no-flush=on,discard=unmap" \
+      --blockdev "driver=$3,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
+      --export "type=fuse,id=disk,node-name=disk,mountpoint=${disk//,/,,},writable=on" \
+      --chardev stdio,id=control --monitor chardev=control
+  }
+  # Copies of the descriptors: bash closes the originals by itself when the daemon ends.
+  exec {from_daemon}<&"${daemon[0]}" {to_daemon}>&"${daemon[1]}"
+  # The daemon works through its options in order, so its greeting means that the export is there.
+  read -r -t 60 <&"$from_daemon" || die VLB_HOST_KERNEL "qemu-storage-daemon did not export the disk (FUSE exports need qemu 6.0 and /dev/fuse)"
+  # The export has come from there to here; from now on nothing goes either way.
+  mount --make-rprivate "$ns"
+}
+
+detach() {
+  printf '{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n' >&"$to_daemon"
+  # shellcheck disable=SC2154 # set by coproc
+  wait "$daemon_PID" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
+}
+
+mount_options() { # FILESYSTEM: options for a root file system that is built on
+  case $1 in
+    # Without noinit_itable a thread of the kernel would fill the snapshot with zeroed inode tables.
+    ext4) printf ',discard,noinit_itable' ;;
+    # Several snapshots of one image carry one UUID, which xfs refuses to mount side by side.
+    xfs) printf ',discard,nouuid' ;;
+    btrfs) printf ',discard=sync' ;;
+    squashfs | erofs) ;;
+    *) printf ',discard' ;;
+  esac
+}
+
+mount_root() { # START SIZE FILESYSTEM[,OPTION]; sets `root`
+  local type=${3%%,*}
+  root=${disk%/*}/root
+  # noatime: reading a file must not change the snapshot. nodev: device nodes in the image are not for the script.
+  mount -t "$type" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$type")${3#"$type"}" -- "$disk" "$root" ||
+    die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+  # Kernels before 6.7 can take a second btrfs of one UUID for the first, which is another build's.
+  [ "$type" != btrfs ] || [ "$(losetup --noheadings --output BACK-FILE "$(findmnt -nvo SOURCE -- "$root")")" = "$disk" ] ||
+    die VLB_HOST_KERNEL "another build on this btrfs base has it mounted, and this kernel cannot tell the two apart; try again when it has ended"
+}
+
+# Gives back what the script wrote and deleted again. The discard mount option alone does not: it tells of each deleted
+# file by itself, and qcow2 only frees whole clusters. Not worth it for a layer that wrote next to nothing, since it also
+# notes all other free space as free, in some hundred KiB of the snapshot's tables.
+trim_root() { # FILE
+  local place
+  for place in "$root" "${trimmed[@]}"; do sync -f "$place"; done
+  (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) && return
+  for place in "$root" "${trimmed[@]}"; do fstrim -- "$place" || true; done
+}
+
+unmount_root() {
+  unmount_others
+  unmount "$root"
+}
+
+unmount() { # PLACE
+  umount -- "$1" && return
+  local holders
+  holders=$(fuser -m "$1" 2>/dev/null)
+  die VLB_KILLED "the file system at ${1#"${root%/root}"} stays busy; held by processes: ${holders:-unknown}"
+}

@@ -1,0 +1,124 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
+# Runs scripts on the host: against the whole disk, or to make a base.
+
+# Runs a modify-disk script on the host, against the whole disk.
+action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
+  local work=$1 source=$2 script=$3 ns=$1/ns status device hold before
+  shift 3
+  mkdir -p "$work/scratch/tmp"
+  chown -R 0:0 -- "$work/src"
+  [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
+  attach "$work" "$work/layer.qcow2" qcow2
+  { mount --bind -- "$source" "$source" && mount -o remount,bind,ro -- "$source"; } || die VLB_HOST_KERNEL "cannot protect the parent's snapshot"
+  loop_device "$disk" || die VLB_HOST_KERNEL "cannot make a loop device for the disk; see the log"
+  make_helpers
+  before=$(cut -d ' ' -f 1 /proc/self/mountinfo)
+  # Not in a mount namespace of its own: the kernel unmounts what is left in one at a time of its own, too.
+  unshare --pid --ipc --uts --fork --kill-child -- \
+    env -i "$@" "TMPDIR=$work/scratch/tmp" \
+    "$BASH" "$0" beside "$work" "$device" "./$script" "$source" "$work/layer.qcow2" "$device" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
+  status=$?
+  unmount_since "$before"
+  blockdev --flushbufs "$device" >&2
+  exec {hold}<&-
+  free_devices "$device"
+  sync -- "$disk" || die VLB_KILLED "what the script wrote could not be written to the snapshot; see the log"
+  if [ "$status" = 0 ]; then
+    probe_disk
+    tell "size $(stat -c %s -- "$disk")"
+  fi
+  detach
+  tell "exit $status"
+}
+
+# A loop device that frees itself when nobody has it open any more: told to go while it is held open, it does so later.
+# In between nothing may end us. Sets `device` and `hold`.
+loop_device() { # FILE OPTION...
+  : >"$ns/settling"
+  device=$(losetup --find --show "${@:2}" -- "$1") && exec {hold}<"$device" && losetup --detach "$device"
+  rm -- "$ns/settling"
+  [ -n "$device" ]
+}
+
+# What a modify-disk script has besides the host's programs: vlb-partition and vlb-resize.
+make_helpers() {
+  local name
+  mkdir "$ns/bin"
+  for name in partition resize; do
+    printf '#!/bin/sh\nexec %q %q helper_%s %q %q "$@"\n' "$BASH" "$0" "$name" "$ns" "$device" >"$ns/bin/vlb-$name"
+    chmod 755 "$ns/bin/vlb-$name"
+  done
+}
+
+# vlb-partition NUMBER: prints a block device for the partition, as the table is now. It is gone when the script is.
+helper_partition() { # NS DEVICE NUMBER
+  local ns=$1 disk=$2 device='' hold start size
+  [[ ${3-} =~ ^[1-9][0-9]*$ ]] || { echo 'usage: vlb-partition NUMBER' >&2 && exit 2; }
+  read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$3 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
+  [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $3" >&2 && exit 1; }
+  loop_device "$disk" --offset $((start * 512)) --sizelimit $((size * 512)) || exit 1
+  # Holds the device open.
+  sleep infinity >/dev/null 2>&1 &
+  printf '%s\n' "$device"
+}
+
+# vlb-resize SIZE: makes the disk larger, in the words of truncate(1). Partitions stay as they are.
+helper_resize() { # NS DEVICE SIZE
+  local size
+  size=$(numfmt --from=iec -- "${3-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
+  ((size >= $(stat -c %s -- "$1/disk"))) || { echo 'vlb-resize: a disk can only grow' >&2 && exit 1; }
+  truncate -s $(((size + 65535) / 65536 * 65536)) -- "$1/disk" && losetup --set-capacity "$2"
+}
+
+# Process 1 of a modify-disk script's PID namespace.
+beside() { # WORK DEVICE COMMAND...
+  local number
+  mount -t proc -o nosuid,nodev,noexec proc /proc || exit 70
+  cd "$1/src" || exit 70
+  while read -r number; do
+    export "VLB_PARTITION_$number=$(helper_partition "$1/ns" "$2" "$number")"
+  done < <(sfdisk --dump -- "$2" 2>/dev/null | sed -nE "s|^${2}p([0-9]+) : .*|\\1|p")
+  PATH=$1/ns/bin:$PATH
+  export -n PWD OLDPWD SHLVL LC_ALL
+  "${@:3}" </dev/null &
+  wait $!
+  exit $?
+}
+
+# Unmounts what was not mounted before, the last first.
+unmount_since() { # IDS
+  local id place
+  # That of the processes that are gone.
+  umount /proc 2>/dev/null
+  while read -r id _ _ _ place _; do
+    grep -qxF "$id" <<<"$1" || printf '%s\n' "$place"
+  done </proc/self/mountinfo | tac | while IFS= read -r place; do
+    umount -- "$(printf %b "$place")" >&2 || echo "git vlb: $place stays mounted" >&2
+  done
+}
+
+# Waits until the disk's device and those of its partitions are free, which the kernel sees to by itself.
+free_devices() { # DEVICE
+  local used
+  for _ in {1..600}; do
+    used=$(losetup --list --noheadings --output NAME,BACK-FILE | awk -v device="$1" '$1 == device || $2 == device { print $1 }')
+    [ -n "$used" ] || return 0
+    sleep 0.05
+  done
+  die VLB_KILLED "the disk stays in use, by ${used//$'\n'/, }, after the script has ended"
+}
+
+# Runs a build-base script on the host. What it writes to OUTPUT becomes WORK/disk.
+action_host() { # WORK SCRIPT VARIABLE=VALUE...
+  local work=$1 script=$2 status
+  shift 2
+  mkdir -p "$work/scratch/tmp"
+  chown -R 0:0 -- "$work/src"
+  unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc --propagation private -- \
+    env -i -C "$work/src" "$@" "TMPDIR=$work/scratch/tmp" "./$script" "$work/scratch/disk" >&2
+  status=$?
+  if [ -f "$work/scratch/disk" ] && [ ! -L "$work/scratch/disk" ]; then
+    chown --reference="$work" -- "$work/scratch/disk" && chmod 0644 "$work/scratch/disk" && mv -- "$work/scratch/disk" "$work/disk"
+  fi
+  printf 'exit %s\n' "$status"
+}

@@ -1,0 +1,152 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
+# Runs a layer's script, or a shell, inside the image.
+
+# Runs a build-layer script inside the image.
+action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point
+  shift 8
+  attach "$work" "$work/layer.qcow2" qcow2
+  mount_root "$start" "$size" "$type"
+  mount_others "$work" "$start"
+  if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
+    die VLB_SCRIPT_INTERPRETER "$interpreter"
+  fi
+  check_architecture "$interpreter"
+  for point in dev proc sys run tmp mnt; do mount_point "$point"; done
+  lend_dns
+  lend_secrets
+  lend_caches "$work"
+  lend_binds "$work"
+  lend_devices "$start"
+  forbid_services
+  chown -R 0:0 -- "$work/src"
+  [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
+  [ "$network" = none ] && option=(--net)
+  # A shell controls its terminal, so that ^C and ^Z reach what runs in it.
+  [ -z "$script" ] && [ -t 0 ] && session=(setsid --ctty)
+  # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
+  # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
+  # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
+  unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
+    "${session[@]}" setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
+    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" {from_daemon}<&- {to_daemon}>&-
+  status=$?
+  return_dns
+  allow_services
+  [ "$status" != 0 ] || note_packages "$work"
+  print_fstab "$root"
+  trim_root "$work/layer.qcow2"
+  unmount_others
+  remove_made
+  unmount_root
+  detach
+  tell "exit $status"
+}
+
+# The same without a script: a shell, on an overlay that is thrown away.
+action_shell() { # as action_layer
+  action_layer "$@"
+}
+
+# Process 1 of the script's own namespaces.
+inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
+  # Standard output is the engine's; the script's goes to the log.
+  [ -z "$5" ] || exec >&2
+  cd "$1/ns/root" || exit 70
+  local folder place
+  {
+    mount -t proc -o nosuid,nodev,noexec proc proc &&
+      printf %s "$3" >proc/sys/kernel/hostname &&
+      protect_kernel proc/sys proc/sysrq-trigger proc/irq proc/bus &&
+      mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys &&
+      make_dev "$1/ns" &&
+      mount -t tmpfs -o mode=0755,nosuid,nodev run run &&
+      mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp &&
+      mkdir -m 1777 run/lock && mkdir run/vlb &&
+      mount --bind "$1/ns/dns" run/vlb &&
+      # The host's file system: without nodev a node made there would open the host's disks.
+      mount -o bind,nosuid,nodev "$1/src" mnt &&
+      mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
+      { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount --bind "$1/record" run/vlb-record; }; } &&
+      { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
+      while IFS=$'\t' read -r folder place; do
+        [ -z "$folder" ] || show_lent "$folder" "$place" || exit 70
+      done <<<"$6"
+  } || { echo 'git vlb: cannot set up the sandbox' && exit 70; }
+  case $4 in
+    '' | "$dns_target") ;;
+    cover:*) mount --bind run/vlb/resolv.conf ".${4#cover:}" ;;
+    *) mkdir -p ".${4%/*}" && ln -sf "$dns_target" ".$4" ;;
+  esac
+  if [ "$2" = none ]; then ip link set lo up 2>/dev/null; fi
+  leave_host
+  # Of bash itself; not for the script.
+  export -n PWD OLDPWD SHLVL LC_ALL
+  cd /mnt || exit 70
+  [ -n "$5" ] || open_shell
+  "./$5" </dev/null &
+  wait $!
+  exit $?
+}
+
+open_shell() {
+  if [ -e /run/vlb-record/rc ]; then
+    [ -x /bin/bash ] || { echo 'git vlb: to record, the image needs /bin/bash' >&2 && exit 70; }
+    /bin/bash --rcfile /run/vlb-record/rc
+  elif [ -x /bin/bash ]; then
+    /bin/bash
+  else
+    /bin/sh
+  fi
+  exit $?
+}
+
+mount_read_only() { # FOLDER PLACE
+  mkdir "$2" && mount -o bind,ro,nosuid,nodev "$1" "$2"
+}
+
+# /proc files through which root could change the running kernel.
+protect_kernel() { # PATH...
+  local path
+  for path; do
+    [ -e "$path" ] || continue
+    mount -o bind,ro,nosuid,nodev,noexec "$path" "$path" || return
+  done
+}
+
+make_dev() { # SCRATCH
+  local node nodes='' here=${PWD//\\/\\134}
+  mount -t tmpfs -o mode=0755,nosuid,nodev,noexec dev dev && mkdir dev/pts dev/shm || return
+  # The host's nodes by bind mounts, for this tmpfs itself allows no device nodes; all by one mount(8), from a table as
+  # in fstab(5).
+  here=${here// /\\040}
+  for node in null zero full random urandom tty; do
+    : >"dev/$node" || return
+    nodes+="/dev/$node $here/dev/$node none bind"$'\n'
+  done
+  printf %s "$nodes" >"$1/nodes" && mount --all --fstab "$1/nodes" || return
+  mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,nosuid,noexec devpts dev/pts &&
+    mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm &&
+    ln -s pts/ptmx dev/ptmx &&
+    ln -s /proc/self/fd dev/fd && ln -s fd/0 dev/stdin && ln -s fd/1 dev/stdout && ln -s fd/2 dev/stderr
+}
+
+# Makes the image the root of this mount namespace and unmounts the host. A chroot alone would not do: root gets out of
+# one. Once the image is the root, the host's programs are only found below the old root, with paths that no longer
+# fit, so the last of them, umount, is started by its dynamic loader, told where its libraries are now.
+leave_host() {
+  local file loader='' folders=() found libraries
+  while read -r file; do
+    [[ $file =~ (/[^ ]+) ]] || continue
+    file=${BASH_REMATCH[1]}
+    [ -n "$loader" ] || [[ $file != */ld*.so* ]] || loader=$file
+    folders+=("${file%/*}")
+  done < <(ldd "$(type -P umount)")
+  mapfile -t found < <(realpath -- "$(type -P umount)" "$loader" "${folders[@]}")
+  loader=${found[1]}
+  printf -v libraries '/mnt%s:' "${found[@]:2}"
+  # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
+  pivot_root . mnt && cd / && "/mnt$loader" --library-path "${libraries%:}" "/mnt${found[0]}" -l /mnt && return
+  echo 'git vlb: cannot leave the host file system' >&2
+  exit 70
+}
