@@ -1,5 +1,6 @@
 import { chooseRoot, type DiskLayout } from '../core/disk.ts'
 import type { VlbError } from '../core/errors.ts'
+import { printable } from '../core/errors.ts'
 import type { BaseRecord } from '../core/manifest.ts'
 import type { Step } from '../core/plan.ts'
 import { proxyEnvironment } from '../host/env.ts'
