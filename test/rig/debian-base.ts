@@ -12,12 +12,12 @@ const template = 'templates/debian/00_base'
 // Under a lock: whoever waited finds it made. In namespaces: killed halfway, it leaves no mount.
 const makeScript = `set -eu
 [ ! -e "$2/base.raw" ] || exit 0
-rm -rf "$2/work" && mkdir -p "$2/work/tmp"
+rm -rf "$2/making" && mkdir -p "$2/making/tmp"
 cd "$1"
-TMPDIR=$2/work/tmp unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
-  ./build-base "$2/work/base.raw" </dev/null >"$2/log" 2>&1 || { tail -n 20 "$2/log" >&2; exit 1; }
-mv "$2/work/base.raw" "$2/base.raw"
-rm -rf --one-file-system "$2/work"`
+TMPDIR=$2/making/tmp unshare --mount --pid --fork --kill-child --mount-proc --propagation private -- \
+  ./build-base "$2/making/base.raw" </dev/null >"$2/log" 2>&1 || { tail -n 20 "$2/log" >&2; exit 1; }
+mv "$2/making/base.raw" "$2/base.raw"
+rm -rf --one-file-system "$2/making"`
 
 /** Path of the disk, raw and 2 GiB; must not be written to. Needs root. */
 export function debianBase(): string {
