@@ -39,11 +39,11 @@ async function bootAndFetch() {
     cwd: folder,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const seen = { text: '' }
+  const seen = { text: '', enough: false }
   for (const stream of [guest.stdout, guest.stderr]) {
     stream.on('data', (chunk) => {
       seen.text += chunk
-      process.stdout.write(chunk)
+      if (!seen.enough) process.stdout.write(chunk)
     })
   }
   const ended = new Promise((resolve) => guest.once('close', resolve))
@@ -53,6 +53,8 @@ async function bootAndFetch() {
     console.log(`\n\n${bold('The guest shows its login prompt:')} ${prompt}`)
     console.log(`${bold(`and its nginx answers on http://127.0.0.1:${port}/ :`)} ${page}`)
   } finally {
+    // That it was ended from here is no news.
+    seen.enough = true
     guest.kill('SIGTERM')
     await ended
   }

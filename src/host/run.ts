@@ -1,5 +1,5 @@
 // Starts programs: always an argument array, never a shell; no terminal, no inherited git variables, standard input
-// closed unless given; every failure names the program, its status and its last words.
+// closed; every failure names the program, its status and its last words.
 import { type ChildProcess, spawn as start } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { VlbError } from '../core/errors.ts'
@@ -10,8 +10,6 @@ export interface RunOptions {
   cwd?: string
   /** Added to the child's environment. */
   env?: Environment
-  /** Text or bytes for standard input. */
-  input?: string | Buffer
   /** Exit statuses that are no failure. Default: 0. */
   ok?: readonly number[]
   signal?: AbortSignal
@@ -75,7 +73,7 @@ export async function run(tool: string, args: readonly string[], options: RunOpt
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: childEnvironment(options.env),
     extendEnv: false,
-    ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
+    stdin: 'ignore',
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     // Its own process group: Ctrl-C in a terminal reaches us alone, and we decide what to end, and in which order.
     detached: true,

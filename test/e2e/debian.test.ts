@@ -2,9 +2,9 @@
 // changed and built again. The booted image stays as it is, byte for byte.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { freePort } from '../rig/ports.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
 
 const needs = ['root', 'fuse', 'loop', 'tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64'] as const
@@ -13,15 +13,6 @@ async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
   return hash.digest('hex')
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (typeof address !== 'object' || !address) throw new Error('no port')
-  return address.port
 }
 
 /** Asks until there is an answer: services come up around the time of the login prompt. */

@@ -1,9 +1,10 @@
 // The seal on a real Debian: machines from one image are two machines, with sshd answering on each; without the seal they
 // are one and the same.
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { debianBase } from '../rig/debian-base.ts'
+import { freePort } from '../rig/ports.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
 
 const needs = [
@@ -36,15 +37,6 @@ systemctl enable tell.service`
 
 /** As Debian's package is: nothing makes keys when the machine boots. */
 const plain = 'rm -r /etc/systemd/system/ssh-host-key@.service /etc/systemd/system/ssh.service.d'
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (typeof address !== 'object' || !address) throw new Error('no port')
-  return address.port
-}
 
 /** What sshd says first. */
 async function banner(port: number): Promise<string> {
