@@ -4,7 +4,7 @@ import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
 import { short } from '../core/ids.ts'
 import type { Layer } from '../core/layer.ts'
-import { planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
+import { checkEnvironment, noKey, planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
 import { materialise, materialiseEntry } from '../git/materialise.ts'
 import type { Snapshot } from '../store/store.ts'
@@ -48,20 +48,32 @@ export async function planChain(
   return await planOn(context, source, layers, env, base)
 }
 
+/** The same for a look only: a layer that lacks a value is no error. */
+export async function surveyChain(
+  context: BuildContext,
+  source: LoadedSource,
+  env: Record<string, string>,
+): Promise<Chain> {
+  checkEnvironment(source.layers, env)
+  const base = source.config.base ? await resolveBase(context, source, source.config.base) : undefined
+  return await planOn(context, source, source.layers, env, base, true)
+}
+
 async function planOn(
   context: BuildContext,
   source: LoadedSource,
   layers: readonly Layer[],
   env: Record<string, string>,
   base: Base | undefined,
+  look = false,
 ): Promise<Chain> {
   const seen = new Map<LayerKey, Snapshot | undefined>()
   const find = async (key: LayerKey) => {
-    if (!seen.has(key)) seen.set(key, await findSnapshot(context, key))
+    if (!seen.has(key)) seen.set(key, key === noKey ? undefined : await findSnapshot(context, key))
     return seen.get(key)
   }
   const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId
-  const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, env, contentOf })
+  const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, env, contentOf, look })
   const found = await Promise.all(steps.map((step) => find(step.key)))
   return { source, base, steps, found }
 }

@@ -2,7 +2,7 @@
 import { cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
-import { findLayer } from '../core/plan.ts'
+import { checkEnvironment, findLayer } from '../core/plan.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import type { ScriptRun } from '../image/sandbox.ts'
 import { shellInImage } from '../image/shell.ts'
@@ -21,6 +21,8 @@ export interface ShellRequest {
   /** Remember what is typed. */
   record: boolean
   secrets: ReadonlyMap<string, Buffer>
+  /** Declared values, by name. */
+  env: Record<string, string>
   terminal: boolean
   /** TERM of the caller. */
   terminalType: string
@@ -61,8 +63,9 @@ async function builtSnapshot(
   const { source, last } = await findTarget(context, request.target)
   const { secrets } = request
   try {
+    checkEnvironment(source.layers, request.env)
     const options = {
-      env: {},
+      env: request.env,
       rebuild: new Set<string>(),
       frozen: false,
       dryRun: false,

@@ -2,23 +2,27 @@
 import { access } from 'node:fs/promises'
 import { differingInputs } from '../core/key.ts'
 import type { Manifest } from '../core/manifest.ts'
-import { diskStep, type Step } from '../core/plan.ts'
+import { diskStep, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { LayerState, LayerStatus, StatusResult } from '../core/results.ts'
 import { describeHead } from '../git/repo.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
-import { type Chain, mustRebuild, planChain } from './chain.ts'
+import { type Chain, mustRebuild, surveyChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { targetsFor } from './targets.ts'
 
-export async function status(context: BuildContext, revision: string | undefined): Promise<StatusResult> {
+export async function status(
+  context: BuildContext,
+  revision: string | undefined,
+  env: Record<string, string>,
+): Promise<StatusResult> {
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
   try {
-    const chain = await planChain(context, source, source.layers, {})
+    const chain = await surveyChain(context, source, env)
     const layers = await layerStates(context, chain)
     return {
       project: source.config.name,
@@ -56,6 +60,8 @@ async function layerStates(context: BuildContext, chain: Chain): Promise<LayerSt
     let state: LayerState = 'cached'
     let reason = ''
     if (below !== undefined) [state, reason] = ['missing', `${below} below it has to be built`]
+    else if (step.lacks !== undefined)
+      [state, reason] = ['missing', `${needsValue(step.lacks)}: ${giveValue(step.lacks)}`]
     else if (again) [state, reason] = [step.layer?.directives.nocache ? 'nocache' : 'missing', again]
     else if (!there) {
       all ??= await context.store.list()
@@ -63,7 +69,7 @@ async function layerStates(context: BuildContext, chain: Chain): Promise<LayerSt
     }
     if (state !== 'cached') {
       below ??= step.name === diskStep ? 'the disk' : step.name
-      if (await context.store.isBuilding(step.key)) state = 'building'
+      if (step.key !== noKey && (await context.store.isBuilding(step.key))) state = 'building'
     }
     states.push(layerStatus(step, state, reason, there))
   }

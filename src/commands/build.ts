@@ -1,12 +1,13 @@
 // git vlb build
 import { resolve } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
-import { printable, VlbError } from '../core/errors.ts'
+import { VlbError } from '../core/errors.ts'
 import { compressions, imageFormats } from '../core/output.ts'
 import type { CommandResult } from '../core/results.ts'
 import { type CommandContext, choice, list, oneOf, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
+import { readValues } from './values.ts'
 
 export async function build(context: CommandContext, revisions: string[], options: Options): Promise<CommandResult> {
   const { build: run } = await import('../build/build.ts')
@@ -16,7 +17,7 @@ export async function build(context: CommandContext, revisions: string[], option
     run(project, {
       revisions,
       last: text(options, 'last'),
-      env: parseAssignments(list(options, 'env')),
+      env: readValues(options),
       secrets: await readSecrets(list(options, 'secret'), context.cwd),
       rebuild: list(options, 'rebuild'),
       frozen: options['frozen'] === true,
@@ -32,19 +33,6 @@ export async function build(context: CommandContext, revisions: string[], option
     }),
   )
   return { kind: 'build', data }
-}
-
-function parseAssignments(assignments: string[]): Record<string, string> {
-  const values: Record<string, string> = {}
-  for (const assignment of assignments) {
-    const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(assignment)
-    if (!match?.[1])
-      throw new VlbError('VLB_USAGE', `--env takes NAME=VALUE, not "${printable(assignment)}"`, {
-        hint: 'see: git vlb build -h',
-      })
-    values[match[1]] = match[2] ?? ''
-  }
-  return values
 }
 
 function parseJobs(given: string | undefined): number {

@@ -8,6 +8,7 @@ import { type CommandContext, environmentValue, list, text, withProject } from '
 import { nextName } from './new.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
+import { readValues } from './values.ts'
 
 export async function shell(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
   const { openShell } = await import('../build/shell.ts')
@@ -19,6 +20,7 @@ export async function shell(context: CommandContext, [target]: string[], options
       target,
       failed: options['failed'] === true,
       record: name !== undefined,
+      env: readValues(options),
       secrets: await readSecrets(list(options, 'secret'), context.cwd),
       terminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
       terminalType: environmentValue('TERM') ?? 'dumb',

@@ -1,7 +1,7 @@
 // The plan of a build: what the chain of a revision is made of, and the key of each step.
 import type { Config } from './config.ts'
 import { printable, VlbError } from './errors.ts'
-import type { ContentId, Digest, LayerKey } from './ids.ts'
+import { type ContentId, type Digest, type LayerKey, layerKey } from './ids.ts'
 import { engineVersion, firstContentId, type KeyInputs, keyOf } from './key.ts'
 import { compareLayerNames, type Layer } from './layer.ts'
 
@@ -19,10 +19,16 @@ export interface Step {
   name: string
   layer: Layer | undefined
   inputs: KeyInputs
+  /** `noKey` for a step that lacks a value, and for those above it. */
   key: LayerKey
+  /** The declared value that nobody gave. */
+  lacks?: string
 }
 
 export const diskStep = 'disk'
+
+/** Instead of a key that cannot be known. */
+export const noKey = layerKey('')
 
 export interface KeyContext {
   arch: string
@@ -32,6 +38,8 @@ export interface KeyContext {
   env: Record<string, string>
   /** The content id of a snapshot that is there; undefined otherwise. */
   contentOf: (key: LayerKey) => Promise<ContentId | undefined>
+  /** For a look at the chain: a layer that lacks a value is no error, but gets no key, and nor do those above it. */
+  look?: boolean
 }
 
 /** Sorted, and checked for what makes a chain impossible. */
@@ -107,46 +115,65 @@ function own(values: Record<string, string>, name: string): string | undefined {
 
 /** The values a layer gets: `--env`, else vlb.yaml, else the default of its directive. */
 export function environmentOf(layer: Layer, config: Config, given: Record<string, string>): Record<string, string> {
-  const values: Record<string, string> = {}
-  for (const [name, fallback] of Object.entries(layer.directives.env)) {
-    const value = own(given, name) ?? own(config.env, name) ?? fallback
-    if (value === undefined) {
-      throw new VlbError('VLB_ENV', `${layer.name} needs a value for ${name}`, {
-        hint: `git vlb build --env ${name}=…, or env: { ${name}: … } in vlb.yaml`,
-      })
-    }
-    values[name] = value
-  }
-  return values
+  const values = declaredValues(layer, config, given)
+  const lacking = missingValue(values)
+  if (lacking === undefined) return values as Record<string, string>
+  throw new VlbError('VLB_ENV', `${layer.name} ${needsValue(lacking)}`, { hint: giveValue(lacking) })
 }
+
+function declaredValues(
+  layer: Layer,
+  config: Config,
+  given: Record<string, string>,
+): Record<string, string | undefined> {
+  const declared = Object.entries(layer.directives.env)
+  return Object.fromEntries(
+    declared.map(([name, fallback]) => [name, own(given, name) ?? own(config.env, name) ?? fallback]),
+  )
+}
+
+function missingValue(values: Record<string, string | undefined>): string | undefined {
+  return Object.keys(values).find((name) => values[name] === undefined)
+}
+
+export const needsValue = (name: string): string => `needs a value for ${name}`
+export const giveValue = (name: string): string => `give --env ${name}=…, or env: { ${name}: … } in vlb.yaml`
 
 /** The chain of steps with their keys. A child's key is made from its parent's content id where that is known. */
 export async function planSteps(source: Source, layers: readonly Layer[], context: KeyContext): Promise<Step[]> {
   const { config } = source
   const steps: Step[] = []
-  const add = async (name: string, layer: Layer | undefined, more: Partial<KeyInputs> & Pick<KeyInputs, 'kind'>) => {
+  const standsOn = async (parent: Step | undefined): Promise<Pick<KeyInputs, 'parent' | 'base'>> => {
+    if (!parent) return context.base ? { base: context.base } : {}
+    if (parent.key === noKey) return {}
+    return { parent: (await context.contentOf(parent.key)) ?? firstContentId(parent.key) }
+  }
+  const add = async (
+    name: string,
+    layer: Layer | undefined,
+    more: Partial<KeyInputs> & Pick<KeyInputs, 'kind'>,
+    lacks?: string,
+  ) => {
     const parent = steps.at(-1)
-    const on = parent
-      ? { parent: (await context.contentOf(parent.key)) ?? firstContentId(parent.key) }
-      : context.base
-        ? { base: context.base }
-        : {}
     const root = config.disk.root === undefined ? {} : { root: config.disk.root }
     const arch = more.kind === 'build-base' ? { arch: context.arch } : {}
-    const inputs: KeyInputs = { engine: engineVersion, ...arch, ...on, ...root, ...more }
-    steps.push({ name, layer, inputs, key: keyOf(inputs) })
+    const inputs: KeyInputs = { engine: engineVersion, ...arch, ...(await standsOn(parent)), ...root, ...more }
+    const known = parent?.key !== noKey && lacks === undefined
+    steps.push({ name, layer, inputs, key: known ? keyOf(inputs) : noKey, ...(lacks === undefined ? {} : { lacks }) })
   }
   const [first] = layers
   const baseLayer = first?.kind === 'build-base' ? first : undefined
   const rest = baseLayer ? layers.slice(1) : layers
   const addLayer = async (layer: Layer) => {
-    const env = environmentOf(layer, config, context.env)
-    await add(layer.name, layer, {
+    const lacks = context.look ? missingValue(declaredValues(layer, config, context.env)) : undefined
+    const env = lacks === undefined ? environmentOf(layer, config, context.env) : {}
+    const inputs = {
       kind: layer.kind,
       tree: layer.tree,
       ...(Object.keys(env).length > 0 ? { env } : {}),
       ...includesOf(layer),
-    })
+    }
+    await add(layer.name, layer, inputs, lacks)
   }
   if (baseLayer) await addLayer(baseLayer)
   if (config.disk.size !== undefined) await add(diskStep, undefined, { kind: 'disk', size: config.disk.size })

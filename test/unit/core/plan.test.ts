@@ -128,7 +128,7 @@ describe('values', () => {
   test.each(['RELEASE', 'constructor', 'toString'])('%s without a value is refused', (name) => {
     const said = complaint('VLB_ENV', () => environmentOf(layer('10_a', { env: { [name]: undefined } }), withBase, {}))
     expect(said).toContain(`10_a needs a value for ${name}`)
-    expect(said).toContain(`git vlb build --env ${name}=…`)
+    expect(said).toContain(`--env ${name}=…`)
   })
 
   test('a value that no layer declares is refused', () => {
@@ -244,4 +244,12 @@ describe('the steps of a plan', () => {
   test('a missing value is refused before anything is built', async () => {
     await expect(plan(withBase, [a, layer('20_b', { env: { R: undefined } })])).rejects.toThrow('20_b needs a value')
   })
+})
+
+test('a look at a chain: from the layer that lacks a value on, no keys', async () => {
+  const look = { arch: 'x86_64', base: digest('sha256:0'), env: {}, contentOf: async () => undefined, look: true }
+  const layers = [a, layer('20_x', { env: { R: undefined } }), c]
+  const steps = await planSteps({ label: '', commit: undefined, config: withBase, layers }, layers, look)
+  expect(steps.map(({ key }) => key !== '')).toEqual([true, false, false])
+  expect(steps.map(({ lacks }) => lacks)).toEqual([undefined, 'R', undefined])
 })
