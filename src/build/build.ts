@@ -8,6 +8,7 @@ import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
 import { checkOutput, makeImages } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { keepRecord } from './record.ts'
 import { type SbomRequest, writeSbom } from './sbom.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
@@ -131,6 +132,11 @@ async function buildRevision(
     machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
     sums,
   })
+  if (chain.complete) {
+    const given = options.formats.length > 0 || options.compress !== undefined || options.output !== undefined
+    const image = options.flatten && !given ? images[0] : undefined
+    await keepRecord(context, source, { chain: chain.complete, env: options.env, image })
+  }
   if (!options.sbom) return { chain, images, sums }
   return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
 }

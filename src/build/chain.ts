@@ -12,6 +12,7 @@ import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
 import type { Ground, StepOutcome } from './job.ts'
 import type { LoadedSource } from './project.ts'
+import type { CompleteChain } from './record.ts'
 import { buildStep } from './step.ts'
 
 export interface ChainOptions {
@@ -103,6 +104,8 @@ export function mustRebuild(
 export interface ChainResult {
   layers: BuiltLayer[]
   top: Snapshot | undefined
+  /** All steps, where the chain is complete and has all the layers of the revision. */
+  complete?: CompleteChain
   failed?: Extract<StepOutcome, { failure: unknown }> & { step: Step }
 }
 
@@ -119,6 +122,7 @@ export async function buildChain(
   if (options.frozen && missing > 0) throw frozenError(chain, options)
   const result: ChainResult = { layers: [], top: undefined }
   const sources = new StepSources(context, chain)
+  const snapshots: Snapshot[] = []
   let ground: Ground = chain.base && !options.dryRun ? { base: await ensureBase(context, chain.base) } : undefined
   for (let i = 0; i < chain.steps.length; i++) {
     const step = chain.steps[i] as Step
@@ -126,6 +130,7 @@ export async function buildChain(
     if (there && !builtAgain(step, there, options)) {
       result.layers.push(report(context, source.label, step, 'cached', there, 0))
       ground = { snapshot: there }
+      snapshots.push(there)
       continue
     }
     if (options.dryRun) {
@@ -173,10 +178,14 @@ export async function buildChain(
       report(context, source.label, step, outcome.built ? 'built' : 'cached', outcome.snapshot, outcome.seconds),
     )
     ground = { snapshot: outcome.snapshot }
+    snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
     chain = await planOn(context, source, layers, options.env, chain.base)
   }
-  return { ...result, top: ground && 'snapshot' in ground ? ground.snapshot : undefined }
+  const top = ground && 'snapshot' in ground ? ground.snapshot : undefined
+  if (layers.length < source.layers.length) return { ...result, top }
+  const steps = chain.steps.map(({ name }, i) => ({ name, snapshot: snapshots[i] as Snapshot }))
+  return { ...result, top, complete: { base: chain.base?.digest, steps } }
 }
 
 function builtAgain(step: Step, there: Snapshot, options: ChainOptions): boolean {

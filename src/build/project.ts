@@ -31,6 +31,8 @@ export interface LoadedSource extends Source {
   env: Environment
   /** Tree of the project's folder. */
   tree: TreeId | undefined
+  /** The commit alone makes it up: neither a layer, nor what they include, nor vlb.yaml differs from it. */
+  clean: boolean
 }
 
 /** Opens the project that `cwd` lies in. */
@@ -150,7 +152,15 @@ async function readWorkingLayers(
     objects,
     env: working.env,
     tree: top ? treeId(top.oid) : undefined,
+    clean: working.commit !== undefined && isClean(working, entries, names),
   }
+}
+
+/** A layer folder that is missing here differs from the commit, too; so does a vlb.yaml that git was told to ignore. */
+function isClean(working: WorkingTree, entries: readonly TreeEntry[], names: readonly string[]): boolean {
+  if (working.dirty.size > 0 || working.configDirty) return false
+  const committed = entries.filter(({ name, mode }) => mode === '40000' && isLayerName(name))
+  return committed.length === names.length && entries.some(({ name }) => name === configFile)
 }
 
 /** Waits for all, even if one fails: nothing may run on behind an error. Then throws the first error in their order. */
@@ -201,7 +211,7 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
   }
   const tree = treeId(top.oid)
   const complete = await withIncludes({ objects, tree }, checkLayers(layers, config, file))
-  return { label: name, commit: revision.commit, config, layers: complete, objects, env: {}, tree }
+  return { label: name, commit: revision.commit, config, layers: complete, objects, env: {}, tree, clean: true }
 }
 
 async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Promise<Layer> {

@@ -2,6 +2,7 @@
 // user's index and object store are only read: new objects and the index go to a scratch folder.
 import { copyFile, mkdir, readdir, stat, utimes } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import { configFile } from '../core/config.ts'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLayerName } from '../core/layer.ts'
@@ -16,6 +17,8 @@ export interface WorkingTree {
   tree: TreeId | undefined
   /** Which of the paths looked at differ from HEAD. */
   dirty: ReadonlySet<string>
+  /** vlb.yaml differs from HEAD. */
+  configDirty: boolean
   /** Environment with which git sees the new objects; empty when nothing is dirty. */
   env: Environment
 }
@@ -52,12 +55,13 @@ export async function readWorkingTree(
   more: readonly string[] = [],
 ): Promise<WorkingTree> {
   const paths = [...(await layerFolders(project)), ...more]
-  const { commit, dirty } = await readStatus(repo, project, paths)
-  if (paths.length === 0 || (dirty.size === 0 && commit)) return { commit, tree: undefined, dirty, env: {} }
+  const { commit, dirty, configDirty } = await readStatus(repo, project, paths)
+  if (paths.length === 0 || (dirty.size === 0 && commit))
+    return { commit, tree: undefined, dirty, configDirty, env: {} }
   const env = await temporaryIndex(repo, await scratch())
   if (dirty.size > 0) await addFolders(project, [...dirty], env)
   const tree = await gitRead(project, ['-c', 'core.splitIndex=false', 'write-tree', '--missing-ok'], env)
-  return { commit, tree: treeId(tree.trim()), dirty, env }
+  return { commit, tree: treeId(tree.trim()), dirty, configDirty, env }
 }
 
 /** `git status`, porcelain format 2 (git-status(1)), limited to `paths`; it writes nothing, not even the index. */
@@ -65,7 +69,7 @@ async function readStatus(
   repo: Repository,
   project: string,
   paths: readonly string[],
-): Promise<{ commit: string | undefined; dirty: Set<string> }> {
+): Promise<{ commit: string | undefined; dirty: Set<string>; configDirty: boolean }> {
   const dirty = new Set<string>()
   const args = [
     '--literal-pathspecs',
@@ -79,19 +83,23 @@ async function readStatus(
     '--no-renames',
     '--',
   ]
-  // Without a pathspec git would look at everything; '.git' never matches.
-  const answer = await gitRead(project, [...args, ...(paths.length > 0 ? paths : ['.git'])], {
+  const answer = await gitRead(project, [...args, configFile, ...paths], {
     GIT_OPTIONAL_LOCKS: '0',
   })
   // Paths are named from the working tree's top.
   const above = relative(repo.worktree ?? project, project)
   const skipped = above === '' ? 0 : above.length + 1
   let commit: string | undefined
+  let configDirty = false
   for (const line of answer.split('\0')) {
     if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
     const path = pathOfStatusLine(line)
     if (path === undefined) continue
     const below = path.slice(skipped)
+    if (below === configFile) {
+      configDirty = true
+      continue
+    }
     if (line.startsWith('u ')) {
       throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, {
         hint: 'resolve it and git add it, or abort the merge',
@@ -100,7 +108,7 @@ async function readStatus(
     const matched = paths.find((one) => below === one || below.startsWith(`${one}/`))
     if (matched !== undefined) dirty.add(matched)
   }
-  return { commit, dirty }
+  return { commit, dirty, configDirty }
 }
 
 /** The path follows a fixed number of fields, by kind of line. */

@@ -25,6 +25,7 @@ const folders = [
   'keys',
   'failed',
   'images',
+  'records',
   'downloads',
   'digests',
   'locks',
