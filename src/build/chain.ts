@@ -13,6 +13,7 @@ import type { BuildContext } from './context.ts'
 import type { Ground, StepOutcome } from './job.ts'
 import type { LoadedSource } from './project.ts'
 import type { CompleteChain } from './record.ts'
+import { writeSourceList } from './source-list.ts'
 import { buildStep } from './step.ts'
 
 export interface ChainOptions {
@@ -252,6 +253,7 @@ class StepSources {
     const { project, signal } = this.#context
     const git = { repo: project.repo, objects, env, signal }
     await materialise(git, layer.tree, join(work, 'src'), layer.name)
+    if (layer.dirty) await writeSourceList(objects, layer.tree, work)
     for (const [path, entry] of Object.entries(layer.includes)) {
       await materialiseEntry(git, entry, join(work, 'include', path), path)
     }

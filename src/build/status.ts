@@ -1,9 +1,7 @@
 // `git vlb status`: every layer's state, and for a miss the reason. Builds, fetches and locks nothing.
 import { access } from 'node:fs/promises'
-import { differingInputs } from '../core/key.ts'
-import type { Manifest } from '../core/manifest.ts'
 import { diskStep, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
-import type { LayerState, LayerStatus, StatusResult } from '../core/results.ts'
+import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results.ts'
 import { describeHead } from '../git/repo.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
@@ -13,6 +11,7 @@ import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { targetsFor } from './targets.ts'
+import { Explainer, type Explanation } from './why.ts'
 
 export async function status(
   context: BuildContext,
@@ -51,65 +50,57 @@ async function baseState(context: BuildContext, chain: Chain): Promise<StatusRes
 
 async function layerStates(context: BuildContext, chain: Chain): Promise<LayerStatus[]> {
   const states: LayerStatus[] = []
+  const explainer = new Explainer(context, chain)
   let below: string | undefined
-  // Read only when something is missing: the usual status must not depend on how much the store holds.
-  let all: Manifest[] | undefined
   for (const [i, step] of chain.steps.entries()) {
     const there = chain.found[i]
-    const again = there && mustRebuild(step, there)
     let state: LayerState = 'cached'
-    let reason = ''
-    if (below !== undefined) [state, reason] = ['missing', `${below} below it has to be built`]
-    else if (step.lacks !== undefined)
-      [state, reason] = ['missing', `${needsValue(step.lacks)}: ${giveValue(step.lacks)}`]
-    else if (again) [state, reason] = [step.layer?.directives.nocache ? 'nocache' : 'missing', again]
-    else if (!there) {
-      all ??= await context.store.list()
-      ;[state, reason] = ['missing', whyMissing(step, all)]
+    let explanation: Explanation = { reason: '', why: [], last: null }
+    const again = there && below === undefined ? mustRebuild(step, there) : undefined
+    if (again) [state, explanation] = builtAgain(step, again)
+    else if (below !== undefined || !there) {
+      state = 'missing'
+      explanation = whyMissing(step, await explainer.explain(i, below), below)
     }
     if (state !== 'cached') {
       below ??= step.name === diskStep ? 'the disk' : step.name
       if (step.key !== noKey && (await context.store.isBuilding(step.key))) state = 'building'
     }
-    states.push(layerStatus(step, state, reason, there))
+    states.push(layerStatus(step, state, explanation, there))
   }
   return states
 }
 
-function layerStatus(step: Step, state: LayerState, reason: string, there: Snapshot | undefined): LayerStatus {
+function builtAgain({ layer }: Step, reason: string): [LayerState, Explanation] {
+  const { nocache = false, ttl = 0 } = layer?.directives ?? {}
+  const why: Why[] = nocache ? [{ input: 'nocache' }] : [{ input: 'ttl', seconds: ttl }]
+  return [nocache ? 'nocache' : 'missing', { reason, why, last: null }]
+}
+
+function whyMissing({ lacks }: Step, found: Explanation, below: string | undefined): Explanation {
+  const why: Why[] = lacks === undefined ? found.why : [{ input: 'env', name: lacks, change: 'missing' }, ...found.why]
+  if (below !== undefined) return { ...found, why, reason: `${below} below it has to be built` }
+  return lacks === undefined ? found : { ...found, why, reason: `${needsValue(lacks)}: ${giveValue(lacks)}` }
+}
+
+function layerStatus(
+  step: Step,
+  state: LayerState,
+  explanation: Explanation,
+  there: Snapshot | undefined,
+): LayerStatus {
   return {
     name: step.name,
     kind: step.inputs.kind,
     tree: step.inputs.tree ?? '',
     key: step.key,
     state,
-    reason,
+    ...explanation,
     dirty: step.layer?.dirty ?? false,
     bytes: there?.manifest.bytes ?? 0,
     seconds: there?.manifest.seconds ?? 0,
     builtAt: there?.manifest.builtAt ?? null,
   }
-}
-
-const inputNames: Record<string, string> = {
-  tree: 'its files changed',
-  parent: 'what it stands on changed',
-  base: 'the base changed',
-  size: 'disk.size changed',
-  root: 'disk.root changed',
-  arch: 'another architecture',
-  engine: 'a newer git vlb builds differently',
-  kind: 'its kind changed',
-}
-
-/** Compares with the newest snapshot of a layer of that name. */
-function whyMissing(step: Step, all: readonly Manifest[]): string {
-  const newest = all.filter((m) => m.layer === step.name).sort((a, b) => (a.builtAt < b.builtAt ? 1 : -1))[0]
-  if (!newest) return 'never built'
-  const changed = differingInputs(newest.inputs, step.inputs).map(
-    (input) => inputNames[input] ?? `the value ${input.replace(/^env:/, '')} changed`,
-  )
-  return changed.length > 0 ? changed.join(', ') : 'its snapshot is gone'
 }
 
 /** Current if all the images are, or if the overlay is that takes their place with --no-flatten. */

@@ -5,6 +5,45 @@ import type { SealedStep } from './seal.ts'
 
 export type LayerState = 'cached' | 'missing' | 'building' | 'nocache' | 'remote'
 
+export interface ChangedFile {
+  /** Below the layer's folder. */
+  path: string
+  change: 'added' | 'modified' | 'deleted' | 'mode'
+}
+
+export interface ChangingCommit {
+  id: string
+  subject: string
+  author: string
+  /** ISO 8601, as its author had it. */
+  date: string
+}
+
+/** Where a change of files comes from. */
+export interface ChangeOrigin {
+  /** The newest commit that touched them; null if there is none, or it is not known. */
+  commit: ChangingCommit | null
+  /** They differ from what is committed. */
+  uncommitted: boolean
+}
+
+/** An input of a layer's key that is another one than that of its last snapshot. */
+export type Why =
+  /** `files` are null where what the snapshot was made from is not known any more; `more` counts those left out. */
+  | ({ input: 'tree'; before: string; after: string; files: ChangedFile[] | null; more: number } & ChangeOrigin)
+  | ({ input: 'include'; path: string; change: 'added' | 'removed' | 'changed' } & ChangeOrigin)
+  /** The lowest layer below it that is not as it was. `missing`: it is as it was, but has to be built. */
+  | { input: 'parent'; layer: string; change: 'added' | 'removed' | 'moved' | 'changed' | 'missing'; inputs: string[] }
+  /** Names only: a value may be what somebody would not have in a log. `missing`: nobody gave it. */
+  | { input: 'env'; name: string; change: 'added' | 'removed' | 'changed' | 'missing' }
+  | {
+      input: 'kind' | 'base' | 'size' | 'root' | 'arch' | 'engine'
+      before: string | number | null
+      after: string | number | null
+    }
+  | { input: 'nocache' }
+  | { input: 'ttl'; seconds: number }
+
 export interface LayerStatus {
   name: string
   kind: string
@@ -13,6 +52,10 @@ export interface LayerStatus {
   state: LayerState
   /** Why it is not cached; empty for a cached one. */
   reason: string
+  /** The same as data: what differs from its last snapshot. Empty for a cached layer, and for one never built. */
+  why: Why[]
+  /** The snapshot that `why` compares with; it may have had another name. */
+  last: { layer: string; key: string; builtAt: string } | null
   dirty: boolean
   bytes: number
   seconds: number

@@ -78,6 +78,8 @@ async function readStatus(
     'status',
     '--porcelain=v2',
     '--branch',
+    // How far the branch is from its upstream takes a walk through the history.
+    '--no-ahead-behind',
     '-z',
     '--untracked-files=all',
     '--no-renames',

@@ -14,6 +14,7 @@ import type {
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'
+import { whyText } from './why.ts'
 
 export interface TextOptions {
   style: Style
@@ -55,7 +56,7 @@ function statusText(data: StatusResult, { style, cwd }: TextOptions): string {
     layer.builtAt ? formatBytes(layer.bytes) : '',
     layer.builtAt ? formatSeconds(layer.seconds) : '',
     layer.builtAt ? `${formatAge((Date.now() - Date.parse(layer.builtAt)) / 1000)} ago` : '',
-    style('dim', layer.reason),
+    style('dim', whyText(layer)),
   ]
   const head = ['layer', 'state', 'key', 'size', 'built in', 'built', ''].map((text) => style('dim', text))
   const base = data.base.digest
