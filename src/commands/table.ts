@@ -3,6 +3,7 @@
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
+import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
@@ -33,5 +34,6 @@ export const verbs: readonly Verb[] = [
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
   { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
+  { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
 ]

@@ -182,6 +182,25 @@ export interface ShellResult {
   recorded: string | null
 }
 
+export interface HookStatus {
+  name: string
+  path: string
+  /** `outdated`: of another version of git vlb, or without the project it was asked from. */
+  state: 'installed' | 'outdated' | 'missing'
+  /** A file of ours; a block in a shell script; behind the first line of another script; before a program kept aside. */
+  how: 'alone' | 'block' | 'first-line' | 'kept' | null
+  /** Whether there is a hook of somebody else's. */
+  other: boolean
+}
+
+export interface HooksResult {
+  action: 'install' | 'uninstall' | 'status'
+  folder: string
+  hooks: HookStatus[]
+  /** What is to be known about that folder. */
+  notes: string[]
+}
+
 export type CommandResult =
   | { kind: 'status'; data: StatusResult }
   | { kind: 'build'; data: BuildResult }
@@ -190,4 +209,5 @@ export type CommandResult =
   | { kind: 'log'; data: LogResult }
   | { kind: 'doctor'; data: DoctorResult }
   | { kind: 'shell'; data: ShellResult }
+  | { kind: 'hooks'; data: HooksResult }
   | { kind: 'test-boot'; data: BootResult }

@@ -1,8 +1,9 @@
 // Temporary files that do not outlive us. A small child, the janitor, knows each path; when our end of its pipe closes,
 // by a normal end or a SIGKILL, it removes what is left of them.
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { startTime } from './background.ts'
 import { explainWriteError } from './files.ts'
 import { type Child, spawn } from './run.ts'
 
@@ -50,16 +51,6 @@ export class Scratch {
     this.#janitor?.stdin?.end()
     await this.#janitor?.ended
     this.#janitor = undefined
-  }
-}
-
-/** Start of a process in clock ticks since boot (proc(5), stat field 22); '' if there is no such process. */
-async function startTime(pid: number): Promise<string> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
-  } catch {
-    return ''
   }
 }
 

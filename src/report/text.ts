@@ -7,6 +7,7 @@ import type {
   BuildResult,
   CommandResult,
   DoctorResult,
+  HooksResult,
   InitResult,
   LayerStatus,
   StatusResult,
@@ -38,6 +39,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return doctorText(result.data, options)
     case 'shell':
       return result.data.recorded === null ? '' : `recorded in ${shownPath(result.data.recorded, options.cwd)}\n`
+    case 'hooks':
+      return hooksText(result.data, options)
     case 'test-boot':
       return bootText(result.data, options)
   }
@@ -124,6 +127,28 @@ function doctorText(data: DoctorResult, { style }: TextOptions): string {
       ? `\ninstall what is missing: ${data.missing.join(', ')}`
       : ''
   return `${table(rows, ['left', 'left', 'left', 'left'])}\n${verdict}${next}\n`
+}
+
+const hookPlaces = {
+  alone: '',
+  block: 'in front of the script that is there',
+  'first-line': 'started by the first line of the script that is there',
+  kept: 'then the hook that was there, kept in git-vlb-kept/',
+}
+
+function hooksText(data: HooksResult, { style, cwd }: TextOptions): string {
+  const looks = { installed: 'green', outdated: 'yellow', missing: 'yellow' } as const
+  const rows = data.hooks.map(({ name, state, how, other }) => [
+    name,
+    data.action === 'uninstall' ? 'not installed' : style(looks[state], state),
+    style('dim', how === null ? (other ? 'there is a hook of somebody else' : '') : hookPlaces[how]),
+  ])
+  const next = data.action === 'status' && data.hooks.some(({ state }) => state !== 'installed')
+  return [
+    `hooks in ${shownPath(data.folder, cwd)}${next ? style('dim', '   (git vlb hooks install)') : ''}\n`,
+    `${table(rows, ['left', 'left', 'left'])}\n`,
+    ...data.notes.map((note) => `${style('yellow', 'note')}: ${printable(note)}\n`),
+  ].join('')
 }
 
 function bootText(data: BootResult, { style }: TextOptions): string {
