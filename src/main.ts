@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { addOptions, addVerbs } from './commands/parser.ts'
 import { type Options, overview, type Verb, verbs } from './commands/table.ts'
+import { bisectStatus, stopBisect } from './core/bisect.ts'
 import { Interrupted, VlbError } from './core/errors.ts'
 import type { CommandResult } from './core/results.ts'
 import type { Reporter } from './report/lines.ts'
@@ -14,6 +15,21 @@ import { makeStyle } from './report/style.ts'
 
 const outStyle = makeStyle(process.stdout, process.env)
 const errorStyle = makeStyle(process.stderr, process.env)
+
+/** The exit status is a verdict on a commit: nothing else may look like one. */
+const bisecting = process.argv.includes('--bisect')
+let verdict: number | undefined
+if (bisecting) {
+  process.once('exit', () => {
+    // Where even our own catch is not reached, node ends with 1.
+    process.exitCode = verdict ?? stopBisect
+  })
+}
+
+function endWith(status: number): void {
+  verdict = status
+  process.exitCode = status
+}
 
 /** The first signal ends what runs and clears up; a second one leaves at once, and the kernel clears up. */
 function listenForSignals(controller: AbortController): void {
@@ -59,13 +75,13 @@ async function print(result: CommandResult, json: boolean, cwd: string): Promise
       process.stderr.write(buildErrorText(result.data.error, errorStyle))
     }
   }
-  if ('exitStatus' in result.data) process.exitCode = result.data.exitStatus
-  else if (result.kind === 'doctor' && !result.data.ok) process.exitCode = 3
+  if ('exitStatus' in result.data) endWith(result.data.exitStatus)
+  else if (result.kind === 'doctor' && !result.data.ok) endWith(3)
 }
 
 async function report(error: unknown, reporter: Reporter | undefined, json: boolean, verb: Verb): Promise<void> {
   reporter?.end()
-  process.exitCode = exitStatus(error)
+  endWith(bisecting ? bisectStatus(error) : exitStatus(error))
   if (json) {
     const { message, code, hint } = error as Partial<VlbError>
     const told = {
@@ -109,8 +125,6 @@ try {
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error
   // Asking for help is no mistake; everything else commander complains of is one in the command line.
-  process.exitCode =
-    ['commander.helpDisplayed', 'commander.version', 'commander.help'].includes(error.code) && error.exitCode === 0
-      ? 0
-      : 2
+  const asked = ['commander.helpDisplayed', 'commander.version', 'commander.help'].includes(error.code)
+  endWith(asked && error.exitCode === 0 ? 0 : bisecting ? stopBisect : 2)
 }

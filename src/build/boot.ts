@@ -1,8 +1,9 @@
 // `git vlb test-boot`: finds or builds the image, and boots it without changing it.
 import { open, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { stopBisect } from '../core/bisect.ts'
 import { compileExpect } from '../core/config.ts'
-import { printable, VlbError } from '../core/errors.ts'
+import { type ErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import type { BootResult } from '../core/results.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
@@ -25,6 +26,11 @@ export interface BootRequest {
   timeout: number | undefined
   memory: number | undefined
   cpus: number | undefined
+  /** Declared values and secrets, for what has to be built. */
+  env: Record<string, string>
+  secrets: ReadonlyMap<string, Buffer>
+  /** The exit status is for `git bisect run`. */
+  bisect: boolean
   forwards: Forward[]
   accel: AcceleratorSetting
   /** Folder for what is remembered about this host. */
@@ -48,12 +54,17 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
     throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${printable(pattern)}`, {
       hint: 'as JavaScript has them; a special character as itself is written with a backslash before it',
     })
+  if (request.bisect && expect === undefined) {
+    throw new VlbError('VLB_USAGE', '--bisect takes a pattern to expect: without one, no image is good or bad', {
+      hint: "git vlb test-boot --bisect --expect 'login:', or boot.expect in vlb.yaml; not with --console",
+    })
+  }
   // What is wrong with the request shows before anything is built.
   const choice = await chooseAccelerator(request.accel, request.cache, context.signal)
   const image =
     isFile && file
       ? await imageOfFile(context, file, request.target ?? file)
-      : await imageOfRevision(context, request.target, settings.formats)
+      : await imageOfRevision(context, request, settings)
   if ('failed' in image) throw image.failed
   context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
   await context.store.prepare()
@@ -80,7 +91,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
     matched: outcome.matched,
     seconds: outcome.seconds,
     reason: outcome.reason,
-    exitStatus: outcome.ok ? 0 : outcome.hostFault ? 3 : 1,
+    exitStatus: outcome.ok ? 0 : !outcome.hostFault ? 1 : request.bisect ? stopBisect : 3,
     forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
   }
 }
@@ -92,20 +103,26 @@ async function bootSettings(context: BuildContext, revision: string | undefined)
   const { boot, output } = source.config
   // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
   const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
-  return { ...boot, formats }
+  return { ...boot, formats, directives: source.layers.map(({ directives }) => directives) }
 }
 
 /** Builds what is missing; an image that is current costs a moment. */
 async function imageOfRevision(
   context: BuildContext,
-  revision: string | undefined,
-  formats: ImageFormat[],
+  request: BootRequest,
+  { formats, directives }: Awaited<ReturnType<typeof bootSettings>>,
 ): Promise<Image | { failed: VlbError }> {
+  const revision = request.target
+  const values = Object.entries(request.env)
+  const secrets = [...request.secrets]
+  // Not all commits of a range declare what some of them need.
+  const declaredValue = ([name]: [string, string]) => directives.some(({ env }) => Object.hasOwn(env, name))
+  const declaredSecret = ([id]: [string, Buffer]) => directives.some((one) => one.secrets.includes(id))
   const result = await build(context, {
     revisions: revision === undefined ? [] : [revision],
     last: undefined,
-    env: {},
-    secrets: new Map(),
+    env: request.bisect ? Object.fromEntries(values.filter(declaredValue)) : request.env,
+    secrets: request.bisect ? new Map(secrets.filter(declaredSecret)) : request.secrets,
     rebuild: [],
     frozen: false,
     dryRun: false,
@@ -121,8 +138,8 @@ async function imageOfRevision(
     const name = format as ImageFormat
     if (name !== 'ova') return { path, format: name }
   }
-  const { message = 'the image could not be built', hint } = result.error ?? {}
-  return { failed: new VlbError('VLB_LAYER_FAILED', message, hint === undefined ? {} : { hint }) }
+  const { code = 'VLB_LAYER_FAILED', message = 'the image could not be built', hint } = result.error ?? {}
+  return { failed: new VlbError(code as ErrorCode, message, hint === undefined ? {} : { hint }) }
 }
 
 /** A file that somebody gives us is what its bytes say; one that names other files is booted only if we wrote it. */

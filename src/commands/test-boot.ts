@@ -4,7 +4,9 @@ import { VlbError } from '../core/errors.ts'
 import type { CommandResult } from '../core/results.ts'
 import { parseDuration, parseSize } from '../core/units.ts'
 import { type CommandContext, cacheFolder, list, text, withProject } from './context.ts'
+import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
+import { readValues } from './values.ts'
 
 export async function testBoot(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
   const [{ testBoot: run }, { parseAccelerator }, { parseForward }] = await Promise.all([
@@ -12,7 +14,7 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
     import('../vm/accelerator.ts'),
     import('../vm/qemu.ts'),
   ])
-  const data = await withProject(context, (project) =>
+  const data = await withProject(context, async (project) =>
     run(project, {
       target,
       cwd: context.cwd,
@@ -21,6 +23,9 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       timeout: parsed(options, 'timeout', parseDuration, 'a time such as 90s or 5m'),
       memory: parsed(options, 'memory', parseSize, 'a size such as 512M or 2G'),
       cpus: parsed(options, 'cpus', parseCount, 'a number of at least 1'),
+      env: readValues(options),
+      secrets: await readSecrets(list(options, 'secret'), context.cwd),
+      bisect: options['bisect'] === true,
       forwards: list(options, 'forward').map(parseForward),
       accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),
       cache: join(cacheFolder(), 'git-vlb'),

@@ -169,7 +169,7 @@ export interface BootResult {
   matched: string | null
   seconds: number
   reason: string
-  /** Exit status for the shell: 0, 1, or 125 with --bisect. */
+  /** Exit status for the shell. */
   exitStatus: number
   forwards: string[]
 }

@@ -47,6 +47,7 @@ async function folderAt(path: string): Promise<string> {
     if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR', 'EACCES')) throw error
     throw new VlbError('VLB_USAGE', `cannot go to ${printable(path)}: ${(error as Error).message.split(',')[0]}`, {
       hint: 'give a folder that is there: -C DIR',
+      data: { noFolder: true },
     })
   }
 }

@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Event } from '../../src/core/events.ts'
 import { chooseAccelerator } from '../../src/vm/accelerator.ts'
 import { type BootOptions, type BootOutcome, bootGuest } from '../../src/vm/console.ts'
+import { bootSector, type Ending } from '../rig/boot-sector.ts'
 import { whyNot } from '../rig/need.ts'
 
 const never = new AbortController().signal
@@ -127,31 +128,11 @@ describe.skipIf(!hasKvm())('KVM', () => {
 })
 
 /** What a guest does after it has said its text. */
-const endings = {
-  hang: [0xf4, 0xeb, 0xfd], // hlt; jmp
-  restart: [0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd], // mov al, 0xfe; out 0x64, al (keyboard controller: reset)
-  // mov dx, 0x604; mov ax, 0x2000; out dx, ax (ACPI sleep control of Q35 once SeaBIOS has set it up: power off)
-  powerOff: [0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, 0xf4, 0xeb, 0xfd],
-  repeat: [],
-}
-
 /** A disk whose boot sector writes `text` to the first serial port. */
-function guestDisk(text: string, ending: keyof typeof endings): string {
-  const code = [
-    ...[0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0, 0], // start: xor ax, ax; mov ds, ax; mov si, text
-    ...[0xac, 0x84, 0xc0, 0x74, 0x12], // next: lodsb; test al, al; jz end
-    ...[0x88, 0xc4, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x20, 0x74, 0xfb], // mov ah, al; mov dx, 0x3fd; wait: in al, dx; test al, 0x20; jz wait
-    ...[0xba, 0xf8, 0x03, 0x88, 0xe0, 0xee, 0xeb, 0xe9], // mov dx, 0x3f8; mov al, ah; out dx, al; jmp next
-  ]
-  code.push(...(ending === 'repeat' ? [0xeb, 256 - code.length - 2] : endings[ending]))
-  const disk = Buffer.alloc(2 ** 20)
-  disk.set(code)
-  disk.writeUInt16LE(0x7c00 + code.length, 5)
-  disk.write(`${text}\0`, code.length)
-  disk.set([0x55, 0xaa], 510)
+function guestDisk(text: string, ending: Ending): string {
   const file = join(folder, 'guest, a:b.raw')
   rmSync(file, { force: true })
-  writeFileSync(file, disk, { mode: 0o444 })
+  writeFileSync(file, Buffer.concat([bootSector(text, ending).sector, Buffer.alloc(2 ** 20 - 512)]), { mode: 0o444 })
   return file
 }
 
