@@ -57,19 +57,19 @@ async function start(verb: Verb, operands: string[], options: Options): Promise<
     const command = await verb.load()
     const result = await command({ cwd, emit: reporter.emit, signal: controller.signal, json }, operands, options)
     reporter.end()
-    await print(result, json, cwd)
+    await print(result, json, { cwd, verbose: options['verbose'] === true })
   } catch (error) {
     await report(controller.signal.aborted ? controller.signal.reason : error, reporter, json, verb)
   }
 }
 
-async function print(result: CommandResult, json: boolean, cwd: string): Promise<void> {
+async function print(result: CommandResult, json: boolean, shown: { cwd: string; verbose: boolean }): Promise<void> {
   if (json) {
     const { exitStatus: _, ...data } = { exitStatus: 0, ...result.data }
     process.stdout.write(`${JSON.stringify(data, null, 2)}\n`)
   } else {
     const { resultText } = await import('./report/text.ts')
-    process.stdout.write(resultText(result, { style: outStyle, cwd }))
+    process.stdout.write(resultText(result, { style: outStyle, ...shown }))
     if (result.kind === 'build' && result.data.error) {
       const { buildErrorText } = await import('./report/error.ts')
       process.stderr.write(buildErrorText(result.data.error, errorStyle))

@@ -168,7 +168,7 @@ function summarise(
     code: failed.error.code,
     message: failed.error.message,
     ...(failed.error.hint === undefined ? {} : { hint: failed.error.hint }),
-    layer: failed.step.name,
+    layer: failed.failure.layer,
     log: failed.failure.log,
     lastLines: failed.lastLines,
   }

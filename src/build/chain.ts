@@ -1,19 +1,19 @@
 // A revision's chain: which of its steps are there, which must be built, and building those.
-import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
-import { short } from '../core/ids.ts'
 import type { Layer } from '../core/layer.ts'
-import { checkEnvironment, noKey, planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
+import { checkEnvironment, leaves, noKey, planInner, planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
-import { materialise, materialiseEntry } from '../git/materialise.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
 import type { Ground, StepOutcome } from './job.ts'
+import { buildLocked, findSnapshot, type LockedJob } from './locked.ts'
+import { cached, ended, skipped } from './outcome.ts'
 import type { LoadedSource } from './project.ts'
 import type { CompleteChain } from './record.ts'
-import { writeSourceList } from './source-list.ts'
+import { buildRolledUp, type InnerSteps } from './rolled-up.ts'
+import { StepSources } from './sources.ts'
 import { buildStep } from './step.ts'
 
 export interface ChainOptions {
@@ -37,6 +37,8 @@ export interface Chain {
   steps: Step[]
   /** By step: its snapshot where it is there. */
   found: (Snapshot | undefined)[]
+  /** Looks further keys up: those of a rolled-up layer's steps. */
+  find: (key: LayerKey) => Promise<Snapshot | undefined>
 }
 
 /** Steps and keys of a revision, and which of them are in the store. Builds and fetches nothing. */
@@ -69,24 +71,21 @@ async function planOn(
   base: Base | undefined,
   look = false,
 ): Promise<Chain> {
-  const seen = new Map<LayerKey, Snapshot | undefined>()
-  const find = async (key: LayerKey) => {
-    if (!seen.has(key)) seen.set(key, key === noKey ? undefined : await findSnapshot(context, key))
-    return seen.get(key)
-  }
+  const find = finder(context)
   const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId
   const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, env, contentOf, look })
   const found = await Promise.all(steps.map((step) => find(step.key)))
-  return { source, base, steps, found }
+  return { source, base, steps, found, find }
 }
 
-async function findSnapshot(context: BuildContext, key: LayerKey): Promise<Snapshot | undefined> {
-  return await context.store.find(key, ({ layer, reason }) =>
-    context.emit({
-      type: 'warning',
-      text: `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''} is damaged: ${reason}; dropped, it will be built again`,
-    }),
-  )
+/** Looks a key up once. */
+function finder(context: BuildContext): Chain['find'] {
+  const seen = new Map<LayerKey, Promise<Snapshot | undefined>>()
+  return async (key) => {
+    const known = seen.get(key) ?? (key === noKey ? Promise.resolve(undefined) : findSnapshot(context, key))
+    seen.set(key, known)
+    return await known
+  }
 }
 
 /** Why a step has to be built although its snapshot is there; undefined if it has not. */
@@ -96,10 +95,16 @@ export function mustRebuild(
   rebuild: ReadonlySet<string> = new Set(),
 ): string | undefined {
   if (rebuild.has(step.name)) return 'asked for with --rebuild'
-  if (step.layer?.directives.nocache) return 'its script says nocache'
-  const ttl = step.layer?.directives.ttl
-  const age = (Date.now() - Date.parse(snapshot.manifest.builtAt)) / 1000
-  return ttl !== undefined && age > ttl ? 'older than its ttl' : undefined
+  if (step.layer?.directives.nocache) return `${step.inner ? 'one of its scripts' : 'its script'} says nocache`
+  return isTooOld(step, snapshot) ? 'older than its ttl' : undefined
+}
+
+/** A rolled-up layer is too old when one of its steps is. */
+function isTooOld({ layer }: Step, { manifest }: Snapshot): boolean {
+  return (layer?.steps ?? (layer ? [layer] : [])).some(({ directives: { ttl } }, i) => {
+    const builtAt = manifest.steps?.[i]?.builtAt ?? manifest.builtAt
+    return ttl !== undefined && (Date.now() - Date.parse(builtAt)) / 1000 > ttl
+  })
 }
 
 export interface ChainResult {
@@ -107,7 +112,7 @@ export interface ChainResult {
   top: Snapshot | undefined
   /** All steps, where the chain is complete and has all the layers of the revision. */
   complete?: CompleteChain
-  failed?: Extract<StepOutcome, { failure: unknown }> & { step: Step }
+  failed?: Extract<StepOutcome, { failure: unknown }>
 }
 
 /** Builds what is missing of a chain, from the bottom up. Stops at the first layer that fails. */
@@ -116,68 +121,36 @@ export async function buildChain(
   source: LoadedSource,
   options: ChainOptions,
 ): Promise<ChainResult> {
+  const { label } = source
   const layers = upTo(source.layers, options.last)
   let chain = await planChain(context, source, layers, options.env)
   const missing = countMissing(chain, options)
-  context.emit({ type: 'plan', label: source.label, steps: chain.steps.map((s) => s.name), missing })
+  context.emit({ type: 'plan', label, steps: chain.steps.map((s) => s.name), missing })
   if (options.frozen && missing > 0) throw frozenError(chain, options)
   const result: ChainResult = { layers: [], top: undefined }
-  const sources = new StepSources(context, chain)
+  const sources = new StepSources(context, source)
   const snapshots: Snapshot[] = []
   let ground: Ground = chain.base && !options.dryRun ? { base: await ensureBase(context, chain.base) } : undefined
   for (let i = 0; i < chain.steps.length; i++) {
     const step = chain.steps[i] as Step
     const there = chain.found[i]
     if (there && !builtAgain(step, there, options)) {
-      result.layers.push(report(context, source.label, step, 'cached', there, 0))
+      result.layers.push(cached(context, label, step, there))
       ground = { snapshot: there }
       snapshots.push(there)
       continue
     }
-    if (options.dryRun) {
-      for (const rest of chain.steps.slice(i))
-        result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
-      return result
+    if (options.dryRun) return { ...result, layers: [...result.layers, ...chain.steps.slice(i).map(skipped)] }
+    if (i === chain.steps.length - missing) {
+      const scripts = await scriptsFrom(chain, i, options)
+      // A secret that the last layer lacks is no news to have after the first was built.
+      for (const { layer } of scripts) if (layer) secretsOf(layer, options.secrets)
+      await sources.write(scripts)
     }
-    if (i === chain.steps.length - missing) checkSecretsAbove(chain, i, options)
-    await sources.write(i)
-    const forced = there !== undefined
-    const outcome = await buildLocked(context, {
-      step,
-      ground,
-      work: sources.folder(i),
-      root: source.config.disk.root,
-      label: source.label,
-      keepFailed: options.keepFailed,
-      writeSources: (work) => sources.writeStep(step, work),
-      secrets: step.layer ? secretsOf(step.layer, options.secrets) : new Map(),
-      forced,
-      since: options.since,
-    })
-    if ('failure' in outcome) {
-      context.emit({
-        type: 'step-ended',
-        label: source.label,
-        name: step.name,
-        result: 'failed',
-        seconds: outcome.seconds,
-        bytes: 0,
-      })
-      result.layers.push({
-        name: step.name,
-        key: step.key,
-        contentId: null,
-        result: 'failed',
-        seconds: outcome.seconds,
-        bytes: 0,
-      })
-      for (const rest of chain.steps.slice(i + 1))
-        result.layers.push({ name: rest.name, key: rest.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 })
-      return { ...result, failed: { ...outcome, step } }
-    }
-    result.layers.push(
-      report(context, source.label, step, outcome.built ? 'built' : 'cached', outcome.snapshot, outcome.seconds),
-    )
+    const outcome = await new StepMaker(context, chain, sources, options).make(step, ground, there)
+    result.layers.push(ended(context, label, step, outcome))
+    if ('failure' in outcome)
+      return { layers: [...result.layers, ...chain.steps.slice(i + 1).map(skipped)], top: undefined, failed: outcome }
     ground = { snapshot: outcome.snapshot }
     snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
@@ -189,14 +162,24 @@ export async function buildChain(
   return { ...result, top, complete: { base: chain.base?.digest, steps } }
 }
 
-function builtAgain(step: Step, there: Snapshot, options: ChainOptions): boolean {
+/** `outer`: the rolled-up layer that the step is in. */
+function builtAgain(step: Step, there: Snapshot, options: ChainOptions, outer: Step = step): boolean {
   if (Date.parse(there.manifest.builtAt) >= options.since) return false
-  return mustRebuild(step, there, options.rebuild) !== undefined
+  return options.rebuild.has(outer.name) || mustRebuild(step, there, options.rebuild) !== undefined
 }
 
-/** A secret that the last layer lacks is no news to have after the first was built. */
-function checkSecretsAbove(chain: Chain, from: number, options: ChainOptions): void {
-  for (const { layer } of chain.steps.slice(from)) if (layer) secretsOf(layer, options.secrets)
+/** The steps whose scripts may have to run, when `from` is the first that is to be built. */
+async function scriptsFrom(chain: Chain, from: number, options: ChainOptions): Promise<Step[]> {
+  const [first, ...above] = chain.steps.slice(from)
+  const inner = first?.inner ?? []
+  const found = await Promise.all(inner.map(({ key }) => chain.find(key)))
+  const missing = inner.findIndex((step, i) => {
+    const there = found[i]
+    return !there || builtAgain(step, there, options, first)
+  })
+  // One that is only to be merged from what is there runs none of its scripts.
+  const rest = first?.inner ? (missing < 0 ? [] : inner.slice(missing)) : first ? [first] : []
+  return [...rest, ...leaves(above)]
 }
 
 function countMissing(chain: Chain, options: ChainOptions): number {
@@ -214,72 +197,59 @@ function frozenError(chain: Chain, options: ChainOptions): VlbError {
   })
 }
 
-function report(
-  context: BuildContext,
-  label: string,
-  step: Step,
-  result: 'built' | 'cached',
-  snapshot: Snapshot,
-  seconds: number,
-): BuiltLayer {
-  const { bytes, contentId } = snapshot.manifest
-  context.emit({ type: 'step-ended', label, name: step.name, result, seconds, bytes })
-  return { name: step.name, key: step.key, contentId, result, seconds, bytes }
-}
-
-/** The files of all layers that may have to be built, written before the first of them runs: what was hashed is built. */
-class StepSources {
+/** Builds single steps of a chain, rolled-up ones among them. */
+class StepMaker {
   readonly #context: BuildContext
   readonly #chain: Chain
-  #folders: string[] = []
+  readonly #sources: StepSources
+  readonly #options: ChainOptions
 
-  constructor(context: BuildContext, chain: Chain) {
+  constructor(context: BuildContext, chain: Chain, sources: StepSources, options: ChainOptions) {
     this.#context = context
     this.#chain = chain
+    this.#sources = sources
+    this.#options = options
   }
 
-  async write(from: number): Promise<void> {
-    if (this.#folders.length > 0) return
-    for (const [i, step] of this.#chain.steps.entries()) {
-      this.#folders[i] = i < from ? '' : await this.#context.store.scratch.folder()
-      if (i >= from) await this.writeStep(step, this.folder(i))
+  async make(step: Step, ground: Ground, there: Snapshot | undefined): Promise<StepOutcome & { built: boolean }> {
+    const job = await this.#job(step, ground, there !== undefined)
+    return await buildLocked(this.#context, job, (context) =>
+      step.inner ? buildRolledUp(context, job, this.#inner(step)) : buildStep(context, job),
+    )
+  }
+
+  async #job(step: Step, ground: Ground, forced: boolean): Promise<LockedJob> {
+    const { source } = this.#chain
+    const { keepFailed, since, secrets } = this.#options
+    return {
+      step,
+      ground,
+      work: await this.#sources.folder(step),
+      root: source.config.disk.root,
+      label: source.label,
+      keepFailed,
+      writeSources: (work) => this.#sources.writeStep(step, work),
+      secrets: step.layer && !step.inner ? secretsOf(step.layer, secrets) : new Map(),
+      forced,
+      since,
     }
   }
 
-  /** Writes the files of one step to a scratch folder of it. */
-  async writeStep({ layer }: Step, work: string): Promise<void> {
-    if (!layer) return
-    const { objects, env } = this.#chain.source
-    const { project, signal } = this.#context
-    const git = { repo: project.repo, objects, env, signal }
-    await materialise(git, layer.tree, join(work, 'src'), layer.name)
-    if (layer.dirty) await writeSourceList(objects, layer.tree, work)
-    for (const [path, entry] of Object.entries(layer.includes)) {
-      await materialiseEntry(git, entry, join(work, 'include', path), path)
+  #inner(outer: Step): InnerSteps {
+    const { source } = this.#chain
+    const { env } = this.#options
+    return {
+      plan: async () => {
+        const find = finder(this.#context)
+        const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId
+        const { parent, base } = outer.inputs
+        const on = { ...(parent ? { parent } : {}), ...(base ? { base } : {}) }
+        const keys = { arch: this.#context.arch, base, env, contentOf }
+        const steps = await planInner(source, outer.name, on, outer.layer?.steps ?? [], keys)
+        return { steps, found: await Promise.all(steps.map(({ key }) => find(key))) }
+      },
+      again: (step, there) => builtAgain(step, there, this.#options, outer),
+      make: async (step, ground, there) => await this.make(step, ground, there),
     }
-  }
-
-  folder(i: number): string {
-    return this.#folders[i] ?? ''
-  }
-}
-
-type LockedJob = Parameters<typeof buildStep>[1] & { forced: boolean; since: number }
-
-/** Builds under the lock of the key; whoever waited takes what the other built. */
-async function buildLocked(context: BuildContext, job: LockedJob): Promise<StepOutcome & { built: boolean }> {
-  const { step, label } = job
-  const started = Date.now()
-  const lock = await context.store.lock(step.key, context.signal, (pid) =>
-    context.emit({ type: 'step-waiting', label, name: step.name, pid }),
-  )
-  try {
-    const there = await findSnapshot(context, step.key)
-    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= job.since))
-      return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
-    const signal = AbortSignal.any([context.signal, lock.lost])
-    return { ...(await buildStep({ ...context, signal }, job)), built: true }
-  } finally {
-    await lock.release()
   }
 }

@@ -3,6 +3,7 @@ import type { VlbError } from '../core/errors.ts'
 import { printable } from '../core/errors.ts'
 import type { BaseRecord } from '../core/manifest.ts'
 import type { Step } from '../core/plan.ts'
+import type { BuiltLayer } from '../core/results.ts'
 import { proxyEnvironment } from '../host/env.ts'
 import type { ScriptRun } from '../image/sandbox.ts'
 import { type BackingReference, baseFolder, baseReference, snapshotReference } from '../store/local.ts'
@@ -27,9 +28,11 @@ export interface StepJob {
   writeSources: (work: string) => Promise<void>
 }
 
-export type StepOutcome =
-  | { snapshot: Snapshot; seconds: number }
-  | { failure: Failure; seconds: number; error: VlbError; lastLines: string[] }
+/** `steps`: what was done for each step of a rolled-up layer. */
+export type StepOutcome = { seconds: number; steps?: BuiltLayer[] } & (
+  | { snapshot: Snapshot }
+  | { failure: Failure; error: VlbError; lastLines: string[] }
+)
 
 /** What a build leaves in its scratch folder that is not of the snapshot. */
 export const leavings = ['ns', 'src', 'include', 'packages', 'caches', 'mounts', 'scratch', 'index', 'objects']
@@ -76,7 +79,7 @@ export function scriptRun(step: Step): ScriptRun {
 /** `include`: where the script finds what its include directives name. */
 export function scriptEnvironment(step: Step, include: string): Record<string, string> {
   return {
-    ...standardEnvironment(step.name),
+    ...standardEnvironment(layerOf(step).name),
     ...(step.inputs.includes ? { VLB_INCLUDE: include } : {}),
     ...step.inputs.env,
   }

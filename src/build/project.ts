@@ -2,17 +2,16 @@
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { type Config, configFile, parseConfig } from '../core/config.ts'
-import type { Directives } from '../core/directives.ts'
-import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
-import { findScript, isLayerName, type Layer, readScript, type TreeEntry } from '../core/layer.ts'
+import { isLayerName, type Layer, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
-import { submodule } from '../git/materialise.ts'
 import { loadIsomorphic, lookup, type Objects, openObjects } from '../git/objects.ts'
 import { openRepository, type Repository, type Revision, readSettings, resolveRevision } from '../git/repo.ts'
-import { layerFolders, readWorkingTree, symlinkedLayer, type WorkingTree } from '../git/worktree.ts'
+import { layerFolders, readWorkingTree, type WorkingTree } from '../git/worktree.ts'
 import type { Environment } from '../host/env.ts'
 import { LocalStore } from '../store/local.ts'
+import { readLayer, withIncludes } from './layers.ts'
 
 export interface Project {
   repo: Repository
@@ -94,26 +93,6 @@ async function readWorkingSource(project: Project, included: readonly string[]):
   )
 }
 
-/** The layers with what their include directives name. */
-async function withIncludes(source: Pick<LoadedSource, 'objects' | 'tree'>, layers: Layer[]): Promise<Layer[]> {
-  const complete: Layer[] = []
-  for (const layer of layers) {
-    const includes: Layer['includes'] = {}
-    for (const path of layer.directives.includes) {
-      const entry = source.tree && (await lookup(source.objects, source.tree, path))
-      if (!entry) {
-        throw new VlbError('VLB_INCLUDE', `${layer.name} includes ${printable(path)}, which git does not hold`, {
-          hint: 'name a path below the folder of vlb.yaml, and git add it (is it ignored? git check-ignore -v PATH)',
-        })
-      }
-      if (entry.mode === '160000') throw submodule(path)
-      includes[path] = entry
-    }
-    complete.push({ ...layer, includes })
-  }
-  return complete
-}
-
 /** Closes the objects if reading them fails: the git that reads them would keep this process alive. */
 async function withObjects<T>(objects: Objects, read: (objects: Objects) => Promise<T>): Promise<T> {
   try {
@@ -134,6 +113,12 @@ async function readWorkingLayers(
   const tree = working.tree ?? (working.commit && (await objects.treeOf(working.commit)))
   const top = tree ? await lookup(objects, treeId(tree), project.prefix) : undefined
   const entries = top ? await objects.tree(treeId(top.oid)) : []
+  const committed = working.commit && working.dirty.size > 0 ? await objects.treeOf(working.commit) : undefined
+  const differs = async (path: string, oid: string): Promise<boolean> => {
+    const [name = '', step] = path.split('/')
+    if (!working.dirty.has(name) || step === undefined) return working.dirty.has(name)
+    return !committed || (await lookup(objects, committed, join(project.prefix, path)))?.oid !== oid
+  }
   const layers: Layer[] = []
   for (const name of names) {
     const entry = entries.find((e) => e.name === name)
@@ -142,7 +127,7 @@ async function readWorkingLayers(
         hint: `add an executable ${name}/build-layer (is it ignored? git check-ignore -v ${name}/build-layer), or remove the folder`,
       })
     }
-    layers.push(await readLayer(objects, entry, working.dirty.has(name)))
+    layers.push(await readLayer(objects, entry, differs))
   }
   return {
     label: '',
@@ -207,38 +192,9 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
   const layers: Layer[] = []
   for (const entry of entries) {
     if (!['40000', '120000', '160000'].includes(entry.mode) || !isLayerName(entry.name)) continue
-    layers.push(await readLayer(objects, entry, false))
+    layers.push(await readLayer(objects, entry, async () => false))
   }
   const tree = treeId(top.oid)
   const complete = await withIncludes({ objects, tree }, checkLayers(layers, config, file))
   return { label: name, commit: revision.commit, config, layers: complete, objects, env: {}, tree, clean: true }
-}
-
-async function readLayer(objects: Objects, entry: TreeEntry, dirty: boolean): Promise<Layer> {
-  const { name } = entry
-  if (entry.mode === '120000') throw symlinkedLayer(name)
-  if (entry.mode === '160000') throw submodule(name)
-  const tree = treeId(entry.oid)
-  const script = findScript(name, await objects.tree(tree))
-  const { directives, interpreter } = readScript(await objects.blob(script.oid), `${name}/${script.name}`)
-  if (script.name !== 'build-layer') refuseOnHost(directives, `${name}/${script.name}`)
-  return { name, kind: script.name, tree, directives, interpreter, includes: {}, dirty }
-}
-
-/** Such a script runs on the host: what is about the inside of the image means nothing there. */
-function refuseOnHost(directives: Directives, file: string): void {
-  const { secrets, caches, network, hostname, binds, mounts } = directives
-  const names = [
-    ...[secrets[0] && 'secret', caches[0] && 'cache', !network && 'network', hostname && 'hostname'],
-    ...[binds[0] && 'bind', mounts[0] && 'mount'],
-  ]
-  const name = names.find((one) => one)
-  if (!name) return
-  throw new VlbError(
-    'VLB_DIRECTIVE',
-    `${file}: "# vlb: ${name}" is for build-layer scripts; this one runs on the host`,
-    {
-      hint: 'take the line out, or move what needs it to a layer above',
-    },
-  )
 }

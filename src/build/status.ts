@@ -48,6 +48,8 @@ async function baseState(context: BuildContext, chain: Chain): Promise<StatusRes
   }
 }
 
+const nothing: Explanation = { reason: '', why: [], last: null }
+
 async function layerStates(context: BuildContext, chain: Chain): Promise<LayerStatus[]> {
   const states: LayerStatus[] = []
   const explainer = new Explainer(context, chain)
@@ -55,7 +57,7 @@ async function layerStates(context: BuildContext, chain: Chain): Promise<LayerSt
   for (const [i, step] of chain.steps.entries()) {
     const there = chain.found[i]
     let state: LayerState = 'cached'
-    let explanation: Explanation = { reason: '', why: [], last: null }
+    let explanation = nothing
     const again = there && below === undefined ? mustRebuild(step, there) : undefined
     if (again) [state, explanation] = builtAgain(step, again)
     else if (below !== undefined || !there) {
@@ -66,7 +68,33 @@ async function layerStates(context: BuildContext, chain: Chain): Promise<LayerSt
       below ??= step.name === diskStep ? 'the disk' : step.name
       if (step.key !== noKey && (await context.store.isBuilding(step.key))) state = 'building'
     }
-    states.push(layerStatus(step, state, explanation, there))
+    const whole = layerStatus(step, state, explanation, there)
+    const parts = step.inner && (await stepStates(chain, step, there, state === 'cached'))
+    states.push(parts ? { ...whole, steps: parts } : whole)
+  }
+  return states
+}
+
+/** The steps of a rolled-up layer. Those of one that is there need not be in the store themselves. */
+async function stepStates(
+  chain: Chain,
+  { inner = [] }: Step,
+  whole: Snapshot | undefined,
+  merged: boolean,
+): Promise<LayerStatus[]> {
+  const states: LayerStatus[] = []
+  for (const [i, step] of inner.entries()) {
+    const record = merged ? whole?.manifest.steps?.[i] : undefined
+    if (record) {
+      const { key, seconds, builtAt } = record
+      states.push({ ...layerStatus(step, 'cached', nothing, undefined), key, seconds, builtAt })
+      continue
+    }
+    const there = await chain.find(step.key)
+    const again = there && mustRebuild(step, there)
+    const below = states.find(({ state }) => state !== 'cached')
+    const reason = below ? `${below.name} below it has to be built` : (again ?? (there ? '' : 'not built yet'))
+    states.push(layerStatus(step, reason === '' ? 'cached' : 'missing', { ...nothing, reason }, there))
   }
   return states
 }

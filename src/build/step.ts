@@ -19,6 +19,7 @@ import { fail, keep } from './failure.ts'
 import {
   backingOf,
   type Failed,
+  type Ground,
   groundFile,
   groundLayout,
   layerOf,
@@ -235,15 +236,20 @@ async function describe(context: BuildContext, job: StepJob, layout: DiskLayout,
     bytes: await allocatedBytes(overlay),
     seconds,
     builtAt: new Date().toISOString(),
-    ...(ground && 'snapshot' in ground
-      ? { parent: ground.snapshot.manifest.id, parentNonce: ground.snapshot.manifest.nonce }
-      : {}),
-    ...(ground && 'base' in ground ? { base: ground.base.digest } : {}),
+    ...standsOn(ground),
   }
 }
 
+/** What a manifest says of the disk below it. */
+export function standsOn(ground: Ground): Pick<Manifest, 'parent' | 'parentNonce' | 'base'> {
+  if (!ground) return {}
+  if ('base' in ground) return { base: ground.base.digest }
+  const { id, nonce } = ground.snapshot.manifest
+  return { parent: id, parentNonce: nonce }
+}
+
 /** The key itself for its first snapshot. A later one must not replace the file that other overlays are backed by. */
-async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId> {
+export async function freeId(context: BuildContext, key: LayerKey): Promise<SnapshotId> {
   if ((await context.store.get(snapshotId(key))) === undefined) return snapshotId(key)
   return snapshotId(createHash('sha256').update(key).update(randomBytes(16)).digest('hex'))
 }

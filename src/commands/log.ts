@@ -1,9 +1,13 @@
 // git vlb log: the log of a layer's snapshot or of its failure; without a layer, of the last failure.
 import { readFile } from 'node:fs/promises'
+import type { Chain } from '../build/chain.ts'
 import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
-import { findLayer, giveValue, needsValue, noKey } from '../core/plan.ts'
+import { stepsFolder } from '../core/layer.ts'
+import { findLayer, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { CommandResult, LogResult } from '../core/results.ts'
+import { logHeading, stepPath } from '../core/rolled-up.ts'
+import type { Snapshot } from '../store/store.ts'
 import { type CommandContext, withProject } from './context.ts'
 import type { Options } from './table.ts'
 import { readValues } from './values.ts'
@@ -32,13 +36,19 @@ async function layerLog(context: BuildContext, wanted: string, env: Record<strin
   ])
   const source = await loadWorkingTree(context.project)
   try {
-    const { name } = findLayer(source.layers, wanted)
+    const [folder = '', part] = wanted.replace(/\/+$/, '').split(`/${stepsFolder}/`)
+    const layer = findLayer(source.layers, folder)
+    const name = part === undefined ? layer.name : stepPath(layer.name, findLayer(layer.steps ?? [], part).name)
     const chain = await surveyChain(context, source, env)
-    const at = chain.steps.findIndex((step) => step.name === name)
-    const [step, snapshot] = [chain.steps[at], chain.found[at]]
-    const failure = step && step.key !== noKey && (await context.store.failure(step.key))
-    if (failure) return await read(name, step.key, true, failure.log)
-    if (step && snapshot) return await read(name, step.key, false, snapshot.log)
+    const at = chain.steps.findIndex((step) => step.name === layer.name)
+    const [whole, snapshot] = [chain.steps[at], chain.found[at]]
+    const step = part === undefined ? whole : whole?.inner?.find((one) => one.name === name)
+    if (step && step === whole && snapshot) {
+      const failure = await context.store.failure(step.key)
+      return await read(name, step.key, failure !== undefined, (failure ?? snapshot).log)
+    }
+    const logs = await stepLogs(context, chain, step, snapshot)
+    if (step && logs.length > 0) return joined(name, step, logs)
     // Its files, or what it stands on, changed since it failed: what went wrong is still what the user asks for.
     const earlier = await context.store.lastFailure()
     if (earlier?.layer === name) return await read(name, earlier.key, true, earlier.log)
@@ -52,6 +62,31 @@ async function layerLog(context: BuildContext, wanted: string, env: Record<strin
   } finally {
     await source.objects.close()
   }
+}
+
+/** The logs of a step that is not there as a whole: of its failure, or of what of a rolled-up layer is there. */
+async function stepLogs(
+  { store }: BuildContext,
+  { find }: Chain,
+  step: Step | undefined,
+  merged: Snapshot | undefined,
+): Promise<LogResult[]> {
+  const logs: LogResult[] = []
+  for (const one of step?.inner ?? (step ? [step] : [])) {
+    // The merged snapshot knows best what it was merged from.
+    const key = merged?.manifest.steps?.find(({ layer }) => layer === one.layer?.name)?.key ?? one.key
+    const failure = key === noKey ? undefined : await store.failure(key)
+    const log = failure?.log ?? (await find(key))?.log
+    if (log !== undefined) logs.push(await read(one.name, key, failure !== undefined, log))
+  }
+  return logs
+}
+
+function joined(name: string, { key, inner }: Step, logs: readonly LogResult[]): LogResult {
+  const last = logs.at(-1) as LogResult
+  if (!inner) return last
+  const text = logs.map((log) => `${logHeading(log.layer)}${log.text}`).join('\n')
+  return { layer: name, key, failed: logs.some(({ failed }) => failed), path: last.path, text }
 }
 
 async function read(layer: string, key: string, failed: boolean, path: string): Promise<LogResult> {

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { type ContentId, contentId, type Digest, type LayerKey, layerKey, type TreeId } from './ids.ts'
 
-export type StepKind = 'build-base' | 'disk' | 'build-layer' | 'modify-disk'
+export type StepKind = 'build-base' | 'disk' | 'build-layer' | 'modify-disk' | 'layers'
 
 export interface KeyInputs {
   kind: StepKind
@@ -22,7 +22,9 @@ export interface KeyInputs {
   tree?: TreeId
   /** Trees or blobs of `# vlb: include` paths, by path. */
   includes?: Record<string, string>
-  /** Declared values, by name. */
+  /**
+   * Declared values, by name. Those of a rolled-up layer by `STEP/NAME`: two of its steps may have different defaults.
+   */
   env?: Record<string, string>
   /** Disk size in bytes: another size, another file system. */
   size?: number

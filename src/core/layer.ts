@@ -10,7 +10,8 @@ export interface TreeEntry {
   oid: string
 }
 
-export type LayerKind = 'build-base' | 'build-layer' | 'modify-disk'
+/** By what its folder holds: a script of that name, or a folder of further layers. */
+export type LayerKind = 'build-base' | 'build-layer' | 'modify-disk' | 'layers'
 
 export interface Layer {
   name: string
@@ -21,11 +22,16 @@ export interface Layer {
   interpreter: string | undefined
   /** What its `include` directives name: object id by path, with the mode. Part of its key. */
   includes: Record<string, TreeEntry>
+  /** Of a rolled-up layer: the layers it is made of, in order; its own directives are theirs together. */
+  steps?: Layer[]
   /** Differs from what is committed. */
   dirty: boolean
 }
 
-const scriptNames: readonly LayerKind[] = ['build-base', 'build-layer', 'modify-disk']
+const kinds: readonly LayerKind[] = ['build-base', 'build-layer', 'modify-disk', 'layers']
+
+/** The folder of a rolled-up layer that its layers are in. */
+export const stepsFolder = 'layers'
 const layerName = /^[0-9]{2,}_[A-Za-z0-9._-]+$/
 const almostLayerName = /^[0-9]+_/
 
@@ -45,20 +51,31 @@ export function compareLayerNames(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }
 
-/** Which script a layer folder holds; throws if there is none, more than one, or one that git does not hold as executable. */
+/**
+ * What makes a folder a layer: its script, or its folder of layers. Throws if there is none, more than one, or a script
+ * that git does not hold as executable.
+ */
 export function findScript(layer: string, entries: readonly TreeEntry[]): TreeEntry & { name: LayerKind } {
-  const scripts = entries.filter((e): e is TreeEntry & { name: LayerKind } => scriptNames.includes(e.name as LayerKind))
-  const [script, second] = scripts
+  const found = entries.filter(
+    (e): e is TreeEntry & { name: LayerKind } =>
+      kinds.includes(e.name as LayerKind) && (e.name !== stepsFolder || e.mode === '40000'),
+  )
+  const [script, second] = found
   if (!script) {
     throw new VlbError('VLB_LAYER_KIND', `${layer} holds no script`, {
       hint: `add an executable ${layer}/build-layer, or move the folder away if it is no layer`,
     })
   }
   if (second) {
-    throw new VlbError('VLB_LAYER_KIND', `${layer} holds two scripts, ${script.name} and ${second.name}`, {
+    const mixed = [script, second].find(({ name }) => name === stepsFolder)
+    const what = mixed
+      ? `holds both a script and ${stepsFolder}/`
+      : `holds two scripts, ${script.name} and ${second.name}`
+    throw new VlbError('VLB_LAYER_KIND', `${layer} ${what}`, {
       hint: 'a layer has exactly one of them: split it into two layers',
     })
   }
+  if (script.name === stepsFolder) return script
   const path = `${layer}/${script.name}`
   if (script.mode === '100644') {
     throw new VlbError('VLB_SCRIPT_MODE', `${path} is not executable`, {

@@ -33,6 +33,18 @@ export interface Manifest {
   packages?: { digest: string; state: string }
   /** Digest of the base that backs it. */
   base?: string
+  /** Of a rolled-up layer: what it was merged from, in order. */
+  steps?: MergedStep[]
+}
+
+export interface MergedStep {
+  /** Name of its folder in `layers/`. */
+  layer: string
+  key: LayerKey
+  contentId: ContentId
+  seconds: number
+  /** ISO 8601. */
+  builtAt: string
 }
 
 /** A manifest read from disk, or undefined if it is not one this version understands. */

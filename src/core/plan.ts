@@ -4,6 +4,7 @@ import { printable, VlbError } from './errors.ts'
 import { type ContentId, type Digest, type LayerKey, layerKey } from './ids.ts'
 import { engineVersion, firstContentId, type KeyInputs, keyOf } from './key.ts'
 import { compareLayerNames, type Layer } from './layer.ts'
+import { stepPath } from './rolled-up.ts'
 
 /** The revision a plan is for, with all that was read of it. */
 export interface Source {
@@ -21,8 +22,12 @@ export interface Step {
   inputs: KeyInputs
   /** `noKey` for a step that lacks a value, and for those above it. */
   key: LayerKey
+  /** What its snapshot is, or will be if it is built as things stand. */
+  content: ContentId
   /** The declared value that nobody gave. */
   lacks?: string
+  /** Of a rolled-up layer: its layers as steps of their own, with the keys that they would have outside of it. */
+  inner?: Step[]
 }
 
 export const diskStep = 'disk'
@@ -143,42 +148,110 @@ export const giveValue = (name: string): string => `give --env ${name}=…, or e
 export async function planSteps(source: Source, layers: readonly Layer[], context: KeyContext): Promise<Step[]> {
   const { config } = source
   const steps: Step[] = []
-  const standsOn = async (parent: Step | undefined): Promise<Pick<KeyInputs, 'parent' | 'base'>> => {
-    if (!parent) return context.base ? { base: context.base } : {}
-    if (parent.key === noKey) return {}
-    return { parent: (await context.contentOf(parent.key)) ?? firstContentId(parent.key) }
-  }
-  const add = async (
-    name: string,
-    layer: Layer | undefined,
-    more: Partial<KeyInputs> & Pick<KeyInputs, 'kind'>,
-    lacks?: string,
-  ) => {
-    const parent = steps.at(-1)
-    const root = config.disk.root === undefined ? {} : { root: config.disk.root }
-    const arch = more.kind === 'build-base' ? { arch: context.arch } : {}
-    const inputs: KeyInputs = { engine: engineVersion, ...arch, ...(await standsOn(parent)), ...root, ...more }
-    const known = parent?.key !== noKey && lacks === undefined
-    steps.push({ name, layer, inputs, key: known ? keyOf(inputs) : noKey, ...(lacks === undefined ? {} : { lacks }) })
+  const above = (): Ground | undefined => standsOn(steps.at(-1), context.base ? { base: context.base } : {})
+  const addLayer = async (layer: Layer) => {
+    const on = above()
+    const step = await planStep(source, layer.name, layer, on, ownInputs(source, layer, context), context)
+    steps.push(layer.steps ? await rolledUp(source, step, on, layer.steps, context) : step)
   }
   const [first] = layers
   const baseLayer = first?.kind === 'build-base' ? first : undefined
   const rest = baseLayer ? layers.slice(1) : layers
-  const addLayer = async (layer: Layer) => {
-    const lacks = context.look ? missingValue(declaredValues(layer, config, context.env)) : undefined
-    const env = lacks === undefined ? environmentOf(layer, config, context.env) : {}
-    const inputs = {
-      kind: layer.kind,
-      tree: layer.tree,
-      ...(Object.keys(env).length > 0 ? { env } : {}),
-      ...includesOf(layer),
-    }
-    await add(layer.name, layer, inputs, lacks)
-  }
   if (baseLayer) await addLayer(baseLayer)
-  if (config.disk.size !== undefined) await add(diskStep, undefined, { kind: 'disk', size: config.disk.size })
+  const { size } = config.disk
+  if (size !== undefined)
+    steps.push(await planStep(source, diskStep, undefined, above(), { inputs: { kind: 'disk', size } }, context))
   for (const layer of rest) await addLayer(layer)
   return steps
+}
+
+type Ground = Pick<KeyInputs, 'parent' | 'base'>
+
+/** What a step is made from, but for what it stands on. */
+interface Own {
+  inputs: Partial<KeyInputs> & Pick<KeyInputs, 'kind'>
+  lacks?: string
+}
+
+/** What comes after `below` stands on; undefined where that cannot be known. */
+function standsOn(below: Step | undefined, ground: Ground | undefined): Ground | undefined {
+  if (!below) return ground
+  return below.key === noKey ? undefined : { parent: below.content }
+}
+
+async function planStep(
+  { config }: Source,
+  name: string,
+  layer: Layer | undefined,
+  on: Ground | undefined,
+  own: Own,
+  context: KeyContext,
+): Promise<Step> {
+  const root = config.disk.root === undefined ? {} : { root: config.disk.root }
+  const arch = own.inputs.kind === 'build-base' ? { arch: context.arch } : {}
+  const inputs: KeyInputs = { engine: engineVersion, ...arch, ...on, ...root, ...own.inputs }
+  const key = on && own.lacks === undefined ? keyOf(inputs) : noKey
+  const content = (key === noKey ? undefined : await context.contentOf(key)) ?? firstContentId(key)
+  return { name, layer, inputs, key, content, ...(own.lacks === undefined ? {} : { lacks: own.lacks }) }
+}
+
+function ownInputs({ config }: Source, layer: Layer, context: KeyContext): Own {
+  const lacks = context.look ? missingValue(declaredValues(layer, config, context.env)) : undefined
+  const env = lacks === undefined ? valuesOf(layer, config, context) : {}
+  const values = Object.keys(env).length > 0 ? { env } : {}
+  const inputs = { kind: layer.kind, tree: layer.tree, ...values, ...includesOf(layer) }
+  return lacks === undefined ? { inputs } : { inputs, lacks }
+}
+
+/** Two steps of a rolled-up layer may have different defaults for one name, so there the step is part of the name. */
+function valuesOf(layer: Layer, config: Config, context: KeyContext): Record<string, string> {
+  if (!layer.steps) return environmentOf(layer, config, context.env)
+  const each = layer.steps.map((step) =>
+    Object.entries(environmentOf(step, config, context.env)).map(([name, value]) => [`${step.name}/${name}`, value]),
+  )
+  return Object.fromEntries(each.flat())
+}
+
+/**
+ * A rolled-up layer is what its last step is: so what stands on it has the same keys as before it was rolled up, in every
+ * clone, whether or not the steps were ever built there.
+ */
+async function rolledUp(
+  source: Source,
+  step: Step,
+  on: Ground | undefined,
+  layers: readonly Layer[],
+  context: KeyContext,
+): Promise<Step> {
+  const known = step.key === noKey ? undefined : await context.contentOf(step.key)
+  // Where the whole is there, its steps need not be, and are not looked for.
+  const inner = await planInner(source, step.name, on, layers, {
+    ...context,
+    contentOf: known ? async () => undefined : context.contentOf,
+  })
+  return { ...step, inner, content: known ?? inner.at(-1)?.content ?? step.content }
+}
+
+/** The steps of the rolled-up layer `name`, which stands on `on`. */
+export async function planInner(
+  source: Source,
+  name: string,
+  on: Ground | undefined,
+  layers: readonly Layer[],
+  context: KeyContext,
+): Promise<Step[]> {
+  const steps: Step[] = []
+  for (const layer of layers) {
+    const ground = standsOn(steps.at(-1), on)
+    const own = ownInputs(source, layer, context)
+    steps.push(await planStep(source, stepPath(name, layer.name), layer, ground, own, context))
+  }
+  return steps
+}
+
+/** The steps that have scripts of their own, or none to run at all: those of a rolled-up layer in its place. */
+export function leaves(steps: readonly Step[]): Step[] {
+  return steps.flatMap((step) => step.inner ?? [step])
 }
 
 function includesOf(layer: Layer): Pick<KeyInputs, 'includes'> {

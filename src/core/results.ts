@@ -61,6 +61,8 @@ export interface LayerStatus {
   seconds: number
   /** ISO 8601, or null for a layer that is not there. */
   builtAt: string | null
+  /** Of a rolled-up layer. */
+  steps?: LayerStatus[]
 }
 
 export interface StatusResult {
@@ -79,6 +81,8 @@ export interface BuiltLayer {
   seconds: number
   bytes: number
   rev?: string
+  /** Of a rolled-up layer that was built: its steps. */
+  steps?: BuiltLayer[]
 }
 
 export interface BuiltImage {

@@ -129,6 +129,33 @@ export async function nameBacking(
   await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
 }
 
+/** Copies an overlay to a new file that may be written to: blocks shared where the file system can, holes kept. */
+export async function copyOverlay(from: string, to: string, signal: AbortSignal): Promise<void> {
+  await run('cp', ['--reflink=auto', '--sparse=auto', '--no-preserve=mode', '--', from, to], { signal })
+}
+
+/**
+ * Puts an overlay on another file further down its chain, taking what lies between into it. It ends as the same disk.
+ * (`convert -B` would look at the topmost overlay alone, and lose all between.)
+ */
+export async function rebaseOverlay(
+  path: string,
+  reference: string,
+  format: 'qcow2' | 'raw',
+  signal: AbortSignal,
+): Promise<void> {
+  await run('qemu-img', ['rebase', '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
+}
+
+/** Whether a guest sees the same disk in both. */
+export async function sameDisk(a: string, b: string, signal: AbortSignal): Promise<boolean> {
+  // Without strict mode, which minds how a disk is laid out, sizes do not count.
+  if ((await virtualSize(a)) !== (await virtualSize(b))) return false
+  // 0 the same, 1 different (qemu-img(1), "compare").
+  const args = ['compare', '-q', '-f', 'qcow2', '-F', 'qcow2', a, b]
+  return (await run('qemu-img', args, { signal, ok: [0, 1] })).exitCode === 0
+}
+
 /** Throws if qemu-img finds the image's structure damaged. */
 export async function checkImage(path: string, signal: AbortSignal): Promise<void> {
   await run('qemu-img', ['check', '-q', '-f', 'qcow2', path], { signal })

@@ -21,6 +21,8 @@ export interface TextOptions {
   style: Style
   /** Paths are shown relative to it where that is shorter. */
   cwd: string
+  /** Tell the steps of rolled-up layers, too. */
+  verbose?: boolean
 }
 
 export function resultText(result: CommandResult, options: TextOptions): string {
@@ -50,24 +52,30 @@ export function shownPath(path: string, cwd: string): string {
   return path.startsWith(`${cwd}/`) ? path.slice(cwd.length + 1) : path
 }
 
-function statusText(data: StatusResult, { style, cwd }: TextOptions): string {
+function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): string {
   const looks = { cached: 'green', missing: 'yellow', building: 'cyan', nocache: 'magenta', remote: 'blue' } as const
-  const row = (layer: LayerStatus): string[] => [
-    layer.name + (layer.dirty ? style('red', ' (dirty)') : ''),
+  const row = (layer: LayerStatus, indent = ''): string[] => [
+    indent +
+      layer.name +
+      (layer.steps ? style('dim', ` (${layer.steps.length} steps)`) : '') +
+      (layer.dirty ? style('red', ' (dirty)') : ''),
     style(looks[layer.state], layer.state),
     style('dim', short(layer.key)),
-    layer.builtAt ? formatBytes(layer.bytes) : '',
+    layer.bytes > 0 ? formatBytes(layer.bytes) : '',
     layer.builtAt ? formatSeconds(layer.seconds) : '',
     layer.builtAt ? `${formatAge((Date.now() - Date.parse(layer.builtAt)) / 1000)} ago` : '',
     style('dim', whyText(layer)),
   ]
+  // A step's own part of a merged snapshot has no size of its own.
+  const stepRow = (step: LayerStatus) => row({ ...step, name: step.name.split('/').at(-1) ?? '' }, '  ')
+  const rows = data.layers.flatMap((layer) => [row(layer), ...((verbose && layer.steps) || []).map(stepRow)])
   const head = ['layer', 'state', 'key', 'size', 'built in', 'built', ''].map((text) => style('dim', text))
   const base = data.base.digest
     ? `base ${printable(data.base.source)} (${short(data.base.digest)})`
     : `base from ${data.base.source}`
   const grown = data.base.diskSize === null ? '' : `, disk of ${formatBytes(data.base.diskSize)}`
   const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}`
-  const lines = table([head, ...data.layers.map(row)], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
+  const lines = table([head, ...rows], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
   const todo = data.layers.some((layer) => layer.state !== 'cached') || data.image.state !== 'current'
   return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n`
 }

@@ -50,6 +50,11 @@ describe('golden vectors: a change here makes every snapshot of every user worth
       { ...layer, env: { RELEASE: 'stable', Ä: 'ö\n' }, root: '2' },
       '945cc91f0c59209d23e0ce9c953f222c2eb23cdc84d62488c4e2ca86056270e4',
     ],
+    [
+      'a rolled-up layer',
+      { kind: 'layers', engine: 1, parent, tree, env: { '10_a/X': '1', '20_b/X': '2' }, includes: { lib: 'aa' } },
+      'b557e263f1a4a69c5f0c71b56eeaa18ca860a6b56fe25d6abbe28e7b7d6618b3',
+    ],
     ['every field', full, 'bd46de7af8e12a01eba5ce4f8b29c43eef69e21fa32e67d2c5f9816306e3213e'],
   ])('%s', (_name, inputs, hex) => {
     expect(keyOf(inputs)).toBe(hex)

@@ -91,6 +91,13 @@ describe('the script of a folder', () => {
       'split it into two layers',
     ],
     [
+      'a script and layers',
+      [file('build-layer'), file('layers', '40000')],
+      'VLB_LAYER_KIND',
+      '10_a holds both a script and layers/',
+      'split it into two layers',
+    ],
+    [
       'not executable',
       [file('build-layer', '100644')],
       'VLB_SCRIPT_MODE',

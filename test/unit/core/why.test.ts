@@ -17,7 +17,7 @@ function manifest(layer: string, more: Partial<Omit<Manifest, 'inputs'>> & { inp
 
 function step(name: string, inputs: Partial<KeyInputs> = {}): Step {
   const all: KeyInputs = { kind: 'build-layer', engine: 1, tree: treeId(name), ...inputs }
-  return { name, layer: undefined, inputs: all, key: layerKey(name) }
+  return { name, layer: undefined, inputs: all, key: layerKey(name), content: contentId(name) }
 }
 
 describe('the last snapshot of a layer', () => {

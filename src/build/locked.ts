@@ -1,0 +1,44 @@
+// One step of a chain under the lock of its key, so that builds at the same time make it once.
+import { type LayerKey, short } from '../core/ids.ts'
+import type { Snapshot } from '../store/store.ts'
+import type { BuildContext } from './context.ts'
+import type { StepJob, StepOutcome } from './job.ts'
+
+/** The snapshot of a key; one that is damaged is dropped, with a warning. */
+export async function findSnapshot(context: BuildContext, key: LayerKey): Promise<Snapshot | undefined> {
+  return await context.store.find(key, ({ layer, reason }) =>
+    context.emit({
+      type: 'warning',
+      text: `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''} is damaged: ${reason}; dropped, it will be built again`,
+    }),
+  )
+}
+
+export interface LockedJob extends StepJob {
+  /** It is there, but to be built again. */
+  forced: boolean
+  /** In milliseconds: what was built since then is new enough. */
+  since: number
+}
+
+/** Has `make` build under the lock of the key; whoever waited takes what the other built. */
+export async function buildLocked(
+  context: BuildContext,
+  job: LockedJob,
+  make: (context: BuildContext) => Promise<StepOutcome>,
+): Promise<StepOutcome & { built: boolean }> {
+  const { step, label } = job
+  const started = Date.now()
+  const lock = await context.store.lock(step.key, context.signal, (pid) =>
+    context.emit({ type: 'step-waiting', label, name: step.name, pid }),
+  )
+  try {
+    const there = await findSnapshot(context, step.key)
+    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= job.since))
+      return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
+    const signal = AbortSignal.any([context.signal, lock.lost])
+    return { ...(await make({ ...context, signal })), built: true }
+  } finally {
+    await lock.release()
+  }
+}
