@@ -2,6 +2,7 @@
 
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
+import changelogPage from '../../docs/git-vlb-changelog.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
 import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
@@ -31,6 +32,7 @@ export const verbs: readonly Verb[] = [
   { name: 'new', page: newPage, load: async () => (await import('./new.ts')).newLayer },
   { name: 'status', page: statusPage, load: async () => (await import('./status.ts')).status },
   { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
+  { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
   { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },

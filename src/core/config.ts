@@ -38,6 +38,7 @@ export interface Config {
   /** In the order in which they are done. */
   seal: readonly SealStep[]
   boot: BootSettings
+  changelog: { packages: readonly string[] }
 }
 
 interface RawConfig {
@@ -54,6 +55,7 @@ interface RawConfig {
   }
   seal?: boolean | SealStep[]
   boot?: { memory?: string; cpus?: number; expect?: string; timeout?: string }
+  changelog?: { packages?: string[] }
 }
 
 type Path = readonly string[]
@@ -94,6 +96,7 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     output: outputOf(raw, (key, what, hint) => fail(at(['output', key]), what, hint)),
     seal: sealOf(raw.seal ?? true),
     boot: bootOf(raw, (what, hint) => fail(at(['boot', 'expect']), what, hint)),
+    changelog: { packages: raw.changelog?.packages ?? [] },
   }
 }
 
@@ -276,7 +279,7 @@ interface SchemaPart {
 function schemaAt(path: Path): SchemaPart | undefined {
   let part: SchemaPart | undefined = schema as SchemaPart
   for (const name of path) {
-    const items: SchemaPart | undefined = part?.anyOf?.find((form) => form.items)?.items
+    const items: SchemaPart | undefined = part?.items ?? part?.anyOf?.find((form) => form.items)?.items
     part = part?.properties?.[name] ?? (part?.additionalProperties || items)
   }
   return part

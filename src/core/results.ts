@@ -1,5 +1,6 @@
 // What the commands return: data for `--json`, and what the reporters make text of. Field names of the JSON forms are
 // a contract: add, never rename.
+import type { Changelog } from './changelog.ts'
 import type { StepResult } from './events.ts'
 import type { SealedStep } from './seal.ts'
 
@@ -212,6 +213,8 @@ export type CommandResult =
   | { kind: 'new'; data: NewResult }
   | { kind: 'log'; data: LogResult }
   | { kind: 'doctor'; data: DoctorResult }
+  /** The text in the format asked for; written to `output`, if that is not null. */
+  | { kind: 'changelog'; data: Changelog; text: string; output: string | null }
   | { kind: 'shell'; data: ShellResult }
   | { kind: 'hooks'; data: HooksResult }
   | { kind: 'test-boot'; data: BootResult }

@@ -39,6 +39,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.data.text
     case 'doctor':
       return doctorText(result.data, options)
+    case 'changelog':
+      return result.output === null ? result.text : `changelog ${shownPath(result.output, options.cwd)}\n`
     case 'shell':
       return result.data.recorded === null ? '' : `recorded in ${shownPath(result.data.recorded, options.cwd)}\n`
     case 'hooks':

@@ -1,0 +1,184 @@
+// A changelog in GitHub-flavoured Markdown, to be pasted into a release. What people and packages named is escaped: it
+// must not become markup, nor call anybody.
+import type { Changelog, ChangelogCommit, ChangelogLayer, FileChange } from './changelog.ts'
+import {
+  day,
+  fileWords,
+  layerWords,
+  packageSummary,
+  plural,
+  quietLayers,
+  shortCommit,
+  sizeWords,
+  summary,
+  toldLayers,
+  visible,
+} from './changelog-words.ts'
+import { printable } from './errors.ts'
+import type { PackageUpgrade } from './package-changes.ts'
+import type { Package } from './packages.ts'
+import { formatBytes } from './units.ts'
+
+/** A release on GitHub takes 125 000 characters; what the differences may take of that. */
+const patchLimit = 60_000
+/** Rows of the table of all packages. */
+const rowLimit = 500
+
+export function changelogMarkdown(data: Changelog): string {
+  const { from, to } = data
+  const parts = [
+    `## ${plain(data.project)}: ${plain(from.rev)} → ${plain(to.rev)}`,
+    `${day(from.date)} → ${day(to.date)} · ${summary(data)
+      .map((words) => plain(words))
+      .join(' · ')}`,
+    // The commands in them are code already.
+    ...data.notes.map((note) => `> **Note:** ${plain(note, true)}`),
+    layersPart(data),
+    packagesPart(data),
+    commitsPart('Commits', data.commits),
+    commitsPart(`Commits that only ${plain(from.rev)} has`, data.missing),
+    filesPart(data),
+    imagePart(data),
+  ]
+  return `${parts.filter((part) => part !== '').join('\n\n')}\n`
+}
+
+function layersPart(data: Changelog): string {
+  const told = toldLayers(data)
+  const quiet = quietLayers(data)
+  const sizes = told.some((layer) => sizeWords(layer) !== '')
+  const row = (layer: ChangelogLayer) => [
+    code(layer.name),
+    layerWords(layer, code),
+    ...(sizes ? [sizeWords(layer)] : []),
+    layer.commits.map((id) => shortCommit(id)).join(' '),
+  ]
+  const head = ['layer', 'what', ...(sizes ? ['size'] : []), 'commits']
+  const base =
+    data.from.base !== null && data.to.base !== null && data.from.base !== data.to.base
+      ? `The base changed: ${code(data.from.base)} → ${code(data.to.base)}.`
+      : ''
+  const rest =
+    quiet.length === 0
+      ? ''
+      : `${told.length === 0 ? 'All unchanged' : 'Unchanged'}: ${quiet.map(({ name }) => code(name)).join(', ')}.`
+  return ['### Layers', told.length === 0 ? '' : table(head, told.map(row)), base, rest].filter(Boolean).join('\n\n')
+}
+
+function packagesPart(data: Changelog): string {
+  const { added, removed, upgraded, major, known } = data.packages
+  if (!known || added.length + removed.length + upgraded.length === 0) return ''
+  const isMajor = ({ name }: { name: string }) => major.includes(name)
+  const rows = [
+    ...upgraded.map((one): [string, string[]] => [one.name, upgradeRow(one)]),
+    ...added.map((one): [string, string[]] => [one.name, packageRow(one, 'added')]),
+    ...removed.map((one): [string, string[]] => [one.name, packageRow(one, 'removed')]),
+  ]
+  const first = major.flatMap((name) => rows.filter(([one]) => one === name).map(([, row]) => row))
+  const rest = rows.filter(([name]) => !isMajor({ name })).map(([, row]) => row)
+  const head = ['package', 'before', 'after', '']
+  const shown = rest.slice(0, rowLimit)
+  const more = rest.length > shown.length ? `\n\n${rest.length - shown.length} more are not shown.` : ''
+  const all = rest.length === 0 ? '' : table(head, shown) + more
+  const folded =
+    first.length === 0 && rest.length <= 10
+      ? all
+      : details(`${first.length === 0 ? packageSummary(data) : `${rest.length} more`}`, all)
+  return ['### Packages', first.length === 0 ? '' : table(head, first), rest.length === 0 ? '' : folded]
+    .filter(Boolean)
+    .join('\n\n')
+}
+
+function upgradeRow({ name, was, arch, from, to, direction }: PackageUpgrade): string[] {
+  const shown = was === undefined ? plain(name) : `${plain(was)} → ${plain(name)}`
+  const word = direction === 'downgraded' ? '**downgraded**' : direction
+  return [`${shown}${shownArch(arch)}`, plain(from), plain(to), word]
+}
+
+function packageRow({ name, arch, version }: Package, word: 'added' | 'removed'): string[] {
+  const shown = `${plain(name)}${shownArch(arch)}`
+  return word === 'added' ? [shown, '', plain(version), word] : [shown, plain(version), '', word]
+}
+
+/** Of interest only where it is not what all have. */
+function shownArch(arch: string): string {
+  return ['', 'all', 'noarch', 'any', 'amd64', 'x86_64', 'arm64', 'aarch64'].includes(arch) ? '' : ` (${plain(arch)})`
+}
+
+function commitsPart(title: string, commits: readonly ChangelogCommit[]): string {
+  if (commits.length === 0) return ''
+  const line = ({ commit, subject, author, date, touched, rollup }: ChangelogCommit) => {
+    const what = [...touched.map(code), ...(rollup === undefined ? [] : ['rollup'])].join(', ')
+    return `- ${shortCommit(commit)} ${plain(subject)} — ${plain(author)}, ${day(date)}${what === '' ? '' : ` (${what})`}`
+  }
+  const lines = commits.map(line).join('\n')
+  return `### ${title}\n\n${commits.length > 20 ? details(plural(commits.length, 'commit'), lines) : lines}`
+}
+
+function filesPart(data: Changelog): string {
+  const sets: [title: string, files: readonly FileChange[]][] = data.layers.map(({ name, files }) => [name, files])
+  if (data.config) sets.unshift(['vlb.yaml', [data.config]])
+  let left = patchLimit
+  const parts = sets
+    .filter(([, files]) => files.length > 0)
+    .map(([title, files]) => {
+      const text = files.map((file) => {
+        const block = fileBlock(file, left >= (file.patch?.length ?? 0) ? file.patch : undefined)
+        left -= file.patch !== undefined && left >= file.patch.length ? file.patch.length : 0
+        return block
+      })
+      const count = title === 'vlb.yaml' ? '' : `: ${plural(files.length, 'file')}`
+      return details(`<code>${html(title)}</code>${count}`, text.join('\n\n'))
+    })
+  return parts.length === 0 ? '' : `### Scripts and files\n\n${parts.join('\n\n')}`
+}
+
+function fileBlock(file: FileChange, patch: string | undefined): string {
+  const left = file.patch !== undefined && patch === undefined ? ', too long to show here' : ''
+  const head = `${code(file.path)} ${plain(fileWords(file))}${left}`
+  return patch === undefined ? head : `${head}\n\n${fenced(visible(patch))}`
+}
+
+function imagePart({ from, to }: Changelog): string {
+  if (to.image === null) return ''
+  const before = from.image === null ? '' : `, before ${formatBytes(from.image.bytes)}`
+  return `### Image\n\n${plain(to.image.format)}, ${formatBytes(to.image.bytes)}${before}, SHA-256 ${code(to.image.sha256)}`
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  // Only a backslash saves "|" from being a border, also in code.
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replace(/(?<!\\)\|/g, '\\|')).join(' | ')} |`
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
+}
+
+/** Markdown inside needs the empty lines. The summary is HTML. */
+function details(title: string, content: string): string {
+  return `<details><summary>${title}</summary>\n\n${content}\n\n</details>`
+}
+
+function fenced(text: string): string {
+  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([run]) => run.length))
+  const fence = '`'.repeat(longest + 1)
+  return `${fence}diff\n${text}${text.endsWith('\n') ? '' : '\n'}${fence}`
+}
+
+/** A code span. */
+function code(text: string): string {
+  const clean = printable(text, 200)
+  const longest = Math.max(0, ...[...clean.matchAll(/`+/g)].map(([run]) => run.length))
+  const tick = '`'.repeat(longest + 1)
+  const space = longest > 0 ? ' ' : ''
+  return `${tick}${space}${clean}${space}${tick}`
+}
+
+/** Text that is only text. `@name` would send somebody a message. */
+function plain(text: string, keepCode = false): string {
+  const special = keepCode ? /[\\*_[\]<>|~&#]/g : /[\\`*_[\]<>|~&]/g
+  return printable(text, 500)
+    .replace(special, (c) => (c === '<' ? '&lt;' : c === '>' ? '&gt;' : c === '&' ? '&amp;' : `\\${c}`))
+    .replace(/(^|[^\w`])@(?=\w)/g, '$1@<!-- -->')
+}
+
+function html(text: string): string {
+  return printable(text, 200).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+}
