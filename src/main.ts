@@ -65,11 +65,10 @@ async function start(verb: Verb, operands: string[], options: Options): Promise<
 
 async function print(result: CommandResult, json: boolean, shown: { cwd: string; verbose: boolean }): Promise<void> {
   if (json) {
-    const { exitStatus: _, ...data } = { exitStatus: 0, ...result.data }
-    process.stdout.write(`${JSON.stringify(data, null, 2)}\n`)
+    process.stdout.write(`${JSON.stringify(await jsonForm(result), null, 2)}\n`)
   } else {
     const { resultText } = await import('./report/text.ts')
-    process.stdout.write(resultText(result, { style: outStyle, ...shown }))
+    await show(resultText(result, { style: outStyle, terminal: process.stdout.isTTY, ...shown }), result, shown.cwd)
     if (result.kind === 'build' && result.data.error) {
       const { buildErrorText } = await import('./report/error.ts')
       process.stderr.write(buildErrorText(result.data.error, errorStyle))
@@ -77,6 +76,21 @@ async function print(result: CommandResult, json: boolean, shown: { cwd: string;
   }
   if ('exitStatus' in result.data) endWith(result.data.exitStatus)
   else if (result.kind === 'doctor' && !result.data.ok) endWith(3)
+}
+
+async function jsonForm(result: CommandResult): Promise<unknown> {
+  if (result.kind === 'diff') return (await import('./report/diff.ts')).diffJson(result.data)
+  const { exitStatus: _, ...data } = { exitStatus: 0, ...result.data }
+  return data
+}
+
+/** On a terminal, what may be long goes through the user's pager. */
+async function show(text: string, { kind }: CommandResult, cwd: string): Promise<void> {
+  const { openPager } = kind === 'diff' && process.stdout.isTTY ? await import('./commands/pager.ts') : {}
+  const pager = text === '' ? undefined : await openPager?.(cwd)
+  if (!pager) return void process.stdout.write(text)
+  pager.input.end(text)
+  await pager.ended
 }
 
 async function report(error: unknown, reporter: Reporter | undefined, json: boolean, verb: Verb): Promise<void> {

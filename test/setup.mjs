@@ -44,6 +44,8 @@ const testPackages = [
   'gzip',
   'sudo',
   'tmux',
+  'acl',
+  'libcap2-bin',
   'curl',
   'shellcheck',
   'busybox-static',

@@ -3,6 +3,7 @@
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
 import changelogPage from '../../docs/git-vlb-changelog.1.md'
+import diffPage from '../../docs/git-vlb-diff.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
 import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
@@ -35,6 +36,7 @@ export const verbs: readonly Verb[] = [
   { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
   { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
+  { name: 'diff', page: diffPage, load: async () => (await import('./diff.ts')).diff },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },

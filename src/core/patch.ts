@@ -23,17 +23,9 @@ export async function unifiedDiff(before: Buffer, after: Buffer): Promise<Patch>
     return { ...nothing, cut: `binary, ${before.length} → ${after.length} bytes` }
   if (Math.max(before.length, after.length) > sizeLimit)
     return { ...nothing, cut: `too large to show, ${before.length} → ${after.length} bytes` }
-  const { structuredPatch } = await import('diff')
-  const patch = structuredPatch('a', 'b', before.toString('utf8'), after.toString('utf8'), '', '', {
-    context: 3,
-    timeout: 2000,
-  })
-  if (!patch) return { ...nothing, cut: `too different to show, ${before.length} → ${after.length} bytes` }
-  const lines = patch.hunks.flatMap((hunk) => [
-    `@@ -${hunk.oldStart},${hunk.oldLines} +${hunk.newStart},${hunk.newLines} @@`,
-    ...hunk.lines,
-  ])
-  const count = (sign: string) => patch.hunks.flatMap((hunk) => hunk.lines).filter((line) => line[0] === sign).length
+  const lines = await hunkLines(before.toString('utf8'), after.toString('utf8'), 2000)
+  if (!lines) return { ...nothing, cut: `too different to show, ${before.length} → ${after.length} bytes` }
+  const count = (sign: string) => lines.filter((line) => line[0] === sign).length
   const shown = lines
     .slice(0, lineLimit)
     .map((line) => (line.length > widthLimit ? `${line.slice(0, widthLimit)}…` : line))
@@ -44,6 +36,25 @@ export async function unifiedDiff(before: Buffer, after: Buffer): Promise<Patch>
     removed: count('-'),
     ...(left > 0 ? { cut: `${left} more lines not shown` } : {}),
   }
+}
+
+/**
+ * The hunks of a unified diff, each with its header before it, as git writes them. Undefined where finding them would take
+ * longer than that, in milliseconds.
+ */
+export async function hunkLines(before: string, after: string, timeout: number): Promise<string[] | undefined> {
+  const { structuredPatch } = await import('diff')
+  const patch = structuredPatch('a', 'b', before, after, '', '', { context: 3, timeout })
+  return patch?.hunks.flatMap(({ oldStart, oldLines, newStart, newLines, lines }) => [
+    `@@ -${range(oldStart, oldLines)} +${range(newStart, newLines)} @@`,
+    ...lines,
+  ])
+}
+
+function range(start: number, lines: number): string {
+  if (lines === 1) return `${start}`
+  // Nothing is there: the line before it.
+  return lines === 0 ? `${start - 1},0` : `${start},${lines}`
 }
 
 /** As git tells: a zero byte near the start. */

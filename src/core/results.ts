@@ -2,6 +2,7 @@
 // a contract: add, never rename.
 import type { Changelog } from './changelog.ts'
 import type { StepResult } from './events.ts'
+import type { FileChange, FilePatch } from './file-diff.ts'
 import type { SealedStep } from './seal.ts'
 
 export type LayerState = 'cached' | 'missing' | 'building' | 'nocache' | 'remote'
@@ -206,7 +207,20 @@ export interface HooksResult {
   notes: string[]
 }
 
+export interface DiffResult {
+  /** What people call the two sides. */
+  from: string
+  to: string
+  changes: FileChange[]
+  /** How it is to be shown. */
+  form: 'list' | 'name-status' | 'stat' | 'patch'
+  /** By path: line by line, where that was asked for. */
+  patches: Map<string, FilePatch>
+  exitStatus: number
+}
+
 export type CommandResult =
+  | { kind: 'diff'; data: DiffResult }
   | { kind: 'status'; data: StatusResult }
   | { kind: 'build'; data: BuildResult }
   | { kind: 'init'; data: InitResult }

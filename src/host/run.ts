@@ -210,3 +210,15 @@ export async function spawnInteractive(
   })
   return { exitCode, signal }
 }
+
+/** Starts a shell command that shows on our terminal what is written to it: a pager, with git's own settings for it. */
+export function spawnPager(command: string): { input: NodeJS.WritableStream; ended: Promise<unknown> } {
+  const { LESS = 'FRX', LV = '-c' } = process.env
+  const child = start('sh', ['-c', command], {
+    env: { ...childEnvironment(), LESS, LV },
+    stdio: ['pipe', 'inherit', 'inherit'],
+  })
+  // Leaving before all is read is the reader's choice.
+  child.stdin.on('error', () => {})
+  return { input: child.stdin, ended: new Promise((resolve) => child.on('close', resolve).on('error', resolve)) }
+}

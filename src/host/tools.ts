@@ -81,6 +81,16 @@ export const tools: readonly Tool[] = [
     { apt: 'btrfs-progs', dnf: 'btrfs-progs', pacman: 'btrfs-progs', zypper: 'btrfsprogs', apk: 'btrfs-progs' },
     'growing btrfs',
   ),
+  tool(
+    'getfattr',
+    { apt: 'attr', dnf: 'attr', pacman: 'attr', zypper: 'attr', apk: 'attr' },
+    'git vlb diff: extended attributes',
+  ),
+  tool(
+    'filefrag',
+    { apt: 'e2fsprogs', dnf: 'e2fsprogs', pacman: 'e2fsprogs', zypper: 'e2fsprogs', apk: 'e2fsprogs-extra' },
+    'git vlb diff: snapshots of one chain',
+  ),
   tool('xz', { apt: 'xz-utils', dnf: 'xz', pacman: 'xz', zypper: 'xz', apk: 'xz' }, 'bases that come as .xz'),
   tool('zstd', { apt: 'zstd', dnf: 'zstd', pacman: 'zstd', zypper: 'zstd', apk: 'zstd' }, 'bases that come as .zst'),
   tool(

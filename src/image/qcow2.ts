@@ -83,6 +83,11 @@ export async function inspectDisk(path: string, shown: string): Promise<{ format
   return { format: 'qcow2', size: header.size }
 }
 
+/** Whether a file is a qcow2 that has a backing file. */
+export async function namesOtherFiles(path: string): Promise<boolean> {
+  return parseQcow2Header(await head(path, 512))?.backing ?? false
+}
+
 async function head(path: string, length: number): Promise<Buffer> {
   const file = await open(path, 'r')
   try {
@@ -202,4 +207,9 @@ export function convertArguments(conversion: Conversion): string[] {
     from.path,
     to,
   ]
+}
+
+/** `qemu-img map` of an image with its chain: JSON for core/extents.ts. */
+export async function mapImage(path: string, signal: AbortSignal): Promise<string> {
+  return (await run('qemu-img', ['map', '--output=json', '-f', 'qcow2', path], { signal })).stdout
 }

@@ -76,7 +76,7 @@ supervise() { # WORK ACTION ARGUMENT...
   exit $?
 }
 
-for part in attach partitions probe paths lend packages layer host seal; do
+for part in attach partitions probe paths lend packages layer host seal diff; do
   # shellcheck source=/dev/null
   . "${BASH_SOURCE[0]%/*}/runner/$part.sh"
 done

@@ -1,6 +1,7 @@
 // Runs the privileged runner (runner.sh) and understands its lines.
 
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { fstabIn } from '../core/disk.ts'
 import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.ts'
@@ -21,11 +22,22 @@ export interface RunnerOptions {
   secrets?: ReadonlyMap<string, Buffer>
 }
 
-/**
- * Runs one action of the runner in the scratch folder `work` and returns the lines it printed. Throws the error that it
- * reports, or VLB_KILLED when it ended without a word.
- */
-async function act(work: string, action: string, args: readonly string[], options: RunnerOptions): Promise<string[]> {
+/** An action of the runner that is under way. */
+export interface Action {
+  /** What it answers. */
+  stdout: Readable
+  /** Ends everything in the namespaces. */
+  stop: () => void
+  ended: Promise<{ exitCode: number | undefined; signal: string | undefined }>
+}
+
+/** Starts one action of the runner in the scratch folder `work`. */
+export async function startAction(
+  work: string,
+  action: string,
+  args: readonly string[],
+  options: RunnerOptions,
+): Promise<Action> {
   options.signal.throwIfAborted()
   const command = await asRoot('bash', [runner, 'enter', work, action, ...args])
   const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
@@ -35,16 +47,26 @@ async function act(work: string, action: string, args: readonly string[], option
   const stop = () => child.stdin?.end()
   options.signal.addEventListener('abort', stop, { once: true })
   child.stderr?.on('data', options.onOutput)
+  const ended = child.ended.finally(() => {
+    options.signal.removeEventListener('abort', stop)
+    stop()
+  })
+  return { stdout: child.stdout as Readable, stop, ended }
+}
+
+/**
+ * Runs one action of the runner in the scratch folder `work` and returns the lines it printed. Throws the error that it
+ * reports, or VLB_KILLED when it ended without a word.
+ */
+async function act(work: string, action: string, args: readonly string[], options: RunnerOptions): Promise<string[]> {
+  const { stdout, ended } = await startAction(work, action, args, options)
   const lines: string[] = []
-  if (child.stdout) createInterface({ input: child.stdout }).on('line', (line) => lines.push(line))
-  const { exitCode, signal } = await child.ended
-  options.signal.removeEventListener('abort', stop)
-  stop()
-  return reading(lines, { exitCode, signal }, options.signal)
+  createInterface({ input: stdout }).on('line', (line) => lines.push(line))
+  return reading(lines, await ended, options.signal)
 }
 
 /** The runner's lines, unless they report an error or it ended before its work was done. */
-function reading(
+export function reading(
   lines: string[],
   { exitCode, signal }: { exitCode: number | undefined; signal: string | undefined },
   stopped: AbortSignal,

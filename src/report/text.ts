@@ -13,6 +13,7 @@ import type {
   StatusResult,
 } from '../core/results.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
+import { diffText } from './diff.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'
 import { whyText } from './why.ts'
@@ -23,6 +24,8 @@ export interface TextOptions {
   cwd: string
   /** Tell the steps of rolled-up layers, too. */
   verbose?: boolean
+  /** It is shown on a terminal. */
+  terminal?: boolean
 }
 
 export function resultText(result: CommandResult, options: TextOptions): string {
@@ -45,6 +48,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.data.recorded === null ? '' : `recorded in ${shownPath(result.data.recorded, options.cwd)}\n`
     case 'hooks':
       return hooksText(result.data, options)
+    case 'diff':
+      return [...diffText(result.data, { style: options.style, terminal: options.terminal ?? false })].join('')
     case 'test-boot':
       return bootText(result.data, options)
   }

@@ -1,13 +1,23 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
 # Attaches a disk image and mounts the root file system in it.
 
-# Exports the image as a plain file by FUSE: no nbd module, no device nodes, no udev. Sets `disk` to that file.
-attach() { # WORK FILE FORMAT
-  local ns=$1/ns
+# Exports the image as a plain file by FUSE: no nbd module, no device nodes, no udev. Sets `disk` to that file. Of a second
+# image that is NS/second/disk.
+attach() { # WORK FILE FORMAT [FILE FORMAT]
+  local ns=$1/ns second=()
   mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
   mkdir "$ns/root" "$ns/probe" "$ns/dns"
   disk=$ns/disk
   : >"$disk"
+  if [ -n "${4-}" ]; then
+    mkdir -p "$ns/second/root"
+    : >"$ns/second/disk"
+    second=(
+      --blockdev "driver=file,node-name=file2,filename=${4//,/,,},cache.no-flush=on,discard=unmap"
+      --blockdev "driver=$5,node-name=disk2,file=file2,cache.no-flush=on,discard=unmap"
+      --export "type=fuse,id=disk2,node-name=disk2,mountpoint=${ns//,/,,}/second/disk,writable=on"
+    )
+  fi
   # no-flush: the engine flushes the file once, when it is finished; until then a crash drops it anyway.
   # The daemon gets a mount namespace of its own, with the export in it but nothing that is mounted from it. The last
   # process of a namespace unmounts what is in there. Were that the daemon, killed, it would wait for an answer of its
@@ -18,6 +28,7 @@ attach() { # WORK FILE FORMAT
       --blockdev "driver=file,node-name=file,filename=${2//,/,,},cache.no-flush=on,discard=unmap" \
       --blockdev "driver=$3,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
       --export "type=fuse,id=disk,node-name=disk,mountpoint=${disk//,/,,},writable=on" \
+      "${second[@]}" \
       --chardev stdio,id=control --monitor chardev=control
   }
   # Copies of the descriptors: bash closes the originals by itself when the daemon ends.
@@ -46,12 +57,18 @@ mount_options() { # FILESYSTEM: options for a root file system that is built on
   esac
 }
 
+# What is mounted is only looked at: set to options of mount(8), with a comma behind.
+reading=''
+
 mount_root() { # START SIZE FILESYSTEM[,OPTION]; sets `root`
+  try_mount_root "$@" || die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+}
+
+try_mount_root() { # as mount_root
   local type=${3%%,*}
   root=${disk%/*}/root
   # noatime: reading a file must not change the snapshot. nodev: device nodes in the image are not for the script.
-  mount -t "$type" -o "loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$type")${3#"$type"}" -- "$disk" "$root" ||
-    die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+  mount -t "$type" -o "${reading}loop,offset=$1,sizelimit=$2,noatime,nodev$(mount_options "$type")${3#"$type"}" -- "$disk" "$root" || return
   # Kernels before 6.7 can take a second btrfs of one UUID for the first, which is another build's.
   [ "$type" != btrfs ] || [ "$(losetup --noheadings --output BACK-FILE "$(findmnt -nvo SOURCE -- "$root")")" = "$disk" ] ||
     die VLB_HOST_KERNEL "another build on this btrfs base has it mounted, and this kernel cannot tell the two apart; try again when it has ended"

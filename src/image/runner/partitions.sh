@@ -5,7 +5,8 @@ points=() trimmed=()
 # Block devices of what is mounted, by where it starts on the disk.
 declare -A device_at=()
 
-# Mounts the partitions and subvolumes that WORK/mounts lists, parents before children (core/mounts.ts wrote it).
+# Mounts the partitions and subvolumes that WORK/mounts lists, parents before children (core/mounts.ts wrote it). Fails
+# where they cannot be mounted `reading`.
 mount_others() { # WORK START; START: of the root. Sets `points`, the last first, and `trimmed`, one per file system
   local kind start size type options what source target place
   [ -f "$1/mounts" ] || return 0
@@ -21,9 +22,13 @@ mount_others() { # WORK START; START: of the root. Sets `points`, the last first
         place=$ns/others/$start
         mkdir -p "$place"
         ;;
-      *) if [ "$kind" = fstab ]; then lasting_mount_point "$place"; else deep_mount_point "$place"; fi ;;
+      *)
+        [ -z "$reading" ] || [ -d "$place" ] || return
+        if [ "$kind" = fstab ]; then lasting_mount_point "$place"; else deep_mount_point "$place"; fi
+        ;;
     esac
     mount_other "$start" "$size" "$type" "$options" "$place" && continue
+    [ -z "$reading" ] || return
     [ "$kind" = optional ] || die VLB_HOST_KERNEL "cannot mount $what at $target; does this host's kernel know $type (modprobe $type)? nofail in /etc/fstab lets it be missing"
     echo "git vlb: not mounted at $target: $what, which this kernel cannot mount" >&2
   done <"$1/mounts"
@@ -36,7 +41,7 @@ unmount_others() {
 }
 
 mount_other() { # START SIZE FILESYSTEM OPTIONS PLACE
-  local from=$disk how=noatime,nodev options=,$4,
+  local from=$disk how=${reading}noatime,nodev options=,$4,
   if [ -n "${device_at[$1]-}" ]; then
     # Another subvolume of what is mounted already: by the same device, else two caches would hold one file system.
     from=${device_at[$1]}

@@ -1,0 +1,248 @@
+// `git vlb diff`: what differs between the files of two disks. Both are shown by one run of the sandbox, on throw-away
+// overlays; which files have to be read is decided here.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { VlbError } from '../core/errors.ts'
+import { mergeRanges, type Range, rangesAbove, touches } from '../core/extents.ts'
+import {
+  compareTrees,
+  differences,
+  type FileChange,
+  type FilePatch,
+  renameCandidates,
+  sameSizePaths,
+} from '../core/file-diff.ts'
+import type { Entry } from '../core/file-tree.ts'
+import { hunkLines, isBinary } from '../core/patch.ts'
+import { Comparer, type Listing, readLimit, sides, type Two } from '../image/compare.ts'
+import { createOverlay, mapImage } from '../image/qcow2.ts'
+import { overlayName } from '../store/local.ts'
+import type { Snapshot } from '../store/store.ts'
+import type { BuildContext } from './context.ts'
+import { prepareMounts } from './mounts.ts'
+import type { Side } from './operands.ts'
+
+export interface TreeDiffOptions {
+  /** Only what is at and below this path of the image. Bytes as latin1. */
+  path?: string
+  /** Digests of all files that differ, not only of those that have to be compared. */
+  digests?: boolean
+  /** Which changes to compare line by line. */
+  patches?: (changes: readonly FileChange[]) => readonly FileChange[]
+}
+
+export interface TreeDiff {
+  changes: FileChange[]
+  /** By path of the change. */
+  patches: Map<string, FilePatch>
+}
+
+/** All differences between the files of two disks. Throws VLB_PATH_UNKNOWN if neither has the path that is asked for. */
+export async function diffTrees(
+  context: BuildContext,
+  a: Side,
+  b: Side,
+  options: TreeDiffOptions = {},
+): Promise<TreeDiff> {
+  const both = { a, b }
+  const work = await context.store.scratch.folder()
+  const [comparer, written] = await Promise.all([open(context, work, both), writtenSince(context, a, b)])
+  try {
+    const path = plainPath(options.path ?? '')
+    const listings = await comparer.list(path)
+    if (path !== '' && listings.a.tree.size + listings.b.tree.size === 0) {
+      throw new VlbError('VLB_PATH_UNKNOWN', `there is no /${shownBytes(path)} on either side`, {
+        hint: 'a path of the image, from its root; without one, all files are compared',
+      })
+    }
+    const diff = new Diff(comparer, listings, both)
+    const same = await diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
+    await diff.digest(same, options.digests ?? false)
+    const changes = compareTrees({ a: listings.a.tree, b: listings.b.tree, same, prefix: path && `/${path}` })
+    const wanted = options.patches?.(changes) ?? []
+    return { changes, patches: await diff.patches(wanted, path && `/${path}`) }
+  } finally {
+    await comparer.close()
+  }
+}
+
+async function open(context: BuildContext, work: string, both: Two<Side>): Promise<Comparer> {
+  await mkdir(join(work, 'ns'))
+  const prepare = async (side: 'a' | 'b') => {
+    const folder = join(work, side)
+    await mkdir(folder)
+    const { file, format, layout } = both[side]
+    await createOverlay(folder, overlayName, { reference: file, format }, undefined, context.signal)
+    return (await prepareMounts(folder, layout)).root
+  }
+  const [a, b] = await Promise.all([prepare('a'), prepare('b')])
+  // Two btrfs of one UUID cannot be mounted side by side but by the newest kernels.
+  const apart = sides.some((side) => both[side].layout.partitions.some(({ fs }) => fs === 'btrfs'))
+  return await Comparer.open(work, { a, b }, apart, context.signal)
+}
+
+/** Where the two differ at most, if they are of one chain: what was written above the last disk that both stand on. */
+async function writtenSince(context: BuildContext, a: Side, b: Side): Promise<Range[] | undefined> {
+  if (!a.snapshot || !b.snapshot) return undefined
+  const chains = { a: await ancestry(context, a.snapshot), b: await ancestry(context, b.snapshot) }
+  const depthA = chains.a.findIndex((id) => chains.b.includes(id))
+  const shared = chains.a[depthA]
+  if (shared === undefined) return undefined
+  const depthB = chains.b.indexOf(shared)
+  const above = async (file: string, depth: number) =>
+    depth === 0 ? [] : rangesAbove(await mapImage(file, context.signal), depth)
+  const [inA, inB] = await Promise.all([above(a.file, depthA), above(b.file, depthB)])
+  return mergeRanges([...inA, ...inB])
+}
+
+/** What a snapshot stands on, itself first: a text for each disk, equal for one and the same. */
+async function ancestry(context: BuildContext, snapshot: Snapshot): Promise<string[]> {
+  const disks: string[] = []
+  for (let next: Snapshot | undefined = snapshot; next; ) {
+    const { id, nonce, parent, base }: Snapshot['manifest'] = next.manifest
+    disks.push(`${id} ${nonce}`)
+    if (base !== undefined) disks.push(base)
+    next = parent === undefined ? undefined : await context.store.get(parent)
+  }
+  return disks
+}
+
+/** Without dots and doubled slashes, and without one at either end. */
+function plainPath(path: string): string {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.')
+  if (!parts.includes('..') && !path.includes('\0')) return parts.join('/')
+  throw new VlbError('VLB_USAGE', `${shownBytes(path)} is no path from the root of an image`, {
+    hint: 'write it without ".."',
+  })
+}
+
+function shownBytes(path: string): string {
+  return Buffer.from(path, 'latin1')
+    .toString('utf8')
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
+}
+
+/** Two listings on the way to be compared. */
+class Diff {
+  readonly #comparer: Comparer
+  readonly #listings: Two<Listing>
+  readonly #sides: Two<Side>
+
+  constructor(comparer: Comparer, listings: Two<Listing>, both: Two<Side>) {
+    this.#comparer = comparer
+    this.#listings = listings
+    this.#sides = both
+  }
+
+  /** What the runner calls a file. */
+  #name(side: 'a' | 'b', path: string): string {
+    const { at } = this.#listings[side]
+    return path === '' ? at : `${at}/${path}`
+  }
+
+  #entry(side: 'a' | 'b', path: string): Entry {
+    const entry = this.#listings[side].tree.get(path)
+    if (!entry) throw new Error(`${path} was not listed`)
+    return entry
+  }
+
+  /**
+   * Those of `paths` that lie at the same places on both disks, none of which was written to since the two parted. This
+   * reads no file, but asks for the extents of each.
+   */
+  async unwritten(paths: readonly string[], written: Range[] | undefined): Promise<Set<string>> {
+    const { a, b } = this.#listings
+    if (!written || !a.kept || !b.kept) return new Set()
+    const starts = (path: string) => {
+      const [one, other] = [this.#start('a', path), this.#start('b', path)]
+      return one === other ? one : undefined
+    }
+    const known = paths.filter((path) => starts(path) !== undefined && !/[\x00-\x1f\x7f]/.test(path))
+    const names = { a: known.map((path) => this.#name('a', path)), b: known.map((path) => this.#name('b', path)) }
+    const extents = await this.#comparer.extents(names)
+    const same = new Set<string>()
+    for (const [i, path] of known.entries()) {
+      const [one, other] = [extents.a.get(names.a[i] ?? ''), extents.b.get(names.b[i] ?? '')]
+      const start = starts(path) ?? 0
+      if (!one || one.text !== other?.text) continue
+      if (!one.ranges.some((range) => touches(written, { start: start + range.start, end: start + range.end })))
+        same.add(path)
+    }
+    return same
+  }
+
+  /** Where the file system of a file starts on the disk, if it is one whose extents say where on it the bytes lie. */
+  #start(side: 'a' | 'b', path: string): number | undefined {
+    const start = this.#listings[side].starts.get(this.#entry(side, path).dev)
+    const partition = this.#sides[side].layout.partitions.find((p) => p.start === start)
+    return /^(ext[234]|xfs)$/.test(partition?.fs ?? '') ? start : undefined
+  }
+
+  /** Asks for the digests without which the two cannot be compared, or of `all` that differ. Each file is read once. */
+  async digest(same: ReadonlySet<string>, all: boolean): Promise<void> {
+    const { a, b } = this.#listings
+    const common = sameSizePaths(a.tree, b.tree).filter((path) => !same.has(path))
+    const moved = all ? this.#differing(same) : renameCandidates(a.tree, b.tree)
+    const names: Two<string[]> = { a: [], b: [] }
+    const waiting: Two<Map<string, Entry[]>> = { a: new Map(), b: new Map() }
+    for (const side of sides) {
+      const byFile = new Map<string, Entry[]>()
+      for (const path of new Set([...common, ...moved[side]])) {
+        const entry = this.#entry(side, path)
+        if (entry.sha256 !== undefined) continue
+        const others = byFile.get(entry.id)
+        if (others) others.push(entry)
+        else {
+          const list = [entry]
+          byFile.set(entry.id, list)
+          waiting[side].set(this.#name(side, path), list)
+          names[side].push(this.#name(side, path))
+        }
+      }
+    }
+    if (names.a.length + names.b.length === 0) return
+    const digests = await this.#comparer.digests(names)
+    for (const side of sides)
+      for (const [name, entries] of waiting[side])
+        for (const entry of entries) entry.sha256 = digests[side].get(name) ?? ''
+  }
+
+  /** Regular files of which something differs but, perhaps, their content. */
+  #differing(same: ReadonlySet<string>): Two<string[]> {
+    const one = (tree: Listing['tree'], other: Listing['tree']) =>
+      [...tree]
+        .filter(([path, entry]) => {
+          const there = other.get(path)
+          return entry.type === 'file' && (!there || differences(entry, there, same.has(path)).length > 0)
+        })
+        .map(([path]) => path)
+    return {
+      a: one(this.#listings.a.tree, this.#listings.b.tree),
+      b: one(this.#listings.b.tree, this.#listings.a.tree),
+    }
+  }
+
+  /** Line by line, those of the changes whose content differs. */
+  async patches(changes: readonly FileChange[], prefix: string): Promise<Map<string, FilePatch>> {
+    const patches = new Map<string, FilePatch>()
+    const below = (path: string) => (path === prefix ? '' : path.slice(prefix.length + 1))
+    const read = async (side: 'a' | 'b', path: string, there: boolean) =>
+      there ? await this.#comparer.read(side, this.#name(side, below(path))) : Buffer.alloc(0)
+    for (const change of changes) {
+      const { path, from, before, after } = change
+      const [old, now] = [before?.type === 'file', after?.type === 'file']
+      const changed = change.change === 'changed' ? change.what.includes('content') || old !== now : !from
+      if (!changed || (!old && !now)) continue
+      const [one, other] = [await read('a', from ?? path, old), await read('b', path, now)]
+      patches.set(path, await patchOf(one, other))
+    }
+    return patches
+  }
+}
+
+async function patchOf(a: Buffer, b: Buffer): Promise<FilePatch> {
+  if (isBinary(a) || isBinary(b)) return { kind: 'binary' }
+  if (a.length > readLimit || b.length > readLimit) return { kind: 'large' }
+  const lines = await hunkLines(a.toString('utf8'), b.toString('utf8'), 5000)
+  return lines ? { kind: 'text', lines } : { kind: 'large' }
+}

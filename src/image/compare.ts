@@ -1,0 +1,204 @@
+// Two disks shown to be compared: asks the runner's action `diff` about their files, and reads its answers.
+import { createWriteStream, type WriteStream } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { printable, VlbError } from '../core/errors.ts'
+import { type Layout, parseExtents } from '../core/extents.ts'
+import { addAttributes, deviceId, deviceNumbers, parseEntry, type Tree } from '../core/file-tree.ts'
+import { run } from '../host/run.ts'
+import { type Action, type RootPlace, reading, startAction } from './sandbox.ts'
+
+export type Two<T> = { a: T; b: T }
+export const sides = ['a', 'b'] as const
+
+/** What is below a path of one disk. */
+export interface Listing {
+  tree: Tree
+  /** Where it is, after links: `.` or `./PATH`. */
+  at: string
+  /** Nothing was written to mount it: its files lie where they lay before. */
+  kept: boolean
+  /** By st_dev: where on the disk the file system starts, in bytes. */
+  starts: Map<number, number>
+}
+
+/** Bytes of a file that `read` returns. */
+export const readLimit = 4 * 2 ** 20
+
+export class Comparer {
+  readonly #work: string
+  readonly #action: Action
+  readonly #orders: WriteStream
+  readonly #answers: Answers
+  readonly #signal: AbortSignal
+  /** The last of what tools complained of. */
+  readonly #said: { text: string }
+
+  private constructor(work: string, action: Action, orders: WriteStream, said: { text: string }, signal: AbortSignal) {
+    this.#work = work
+    this.#action = action
+    this.#orders = orders
+    this.#answers = new Answers(action.stdout)
+    this.#said = said
+    this.#signal = signal
+    // A runner that has ended reads no orders; what it said last tells why.
+    orders.on('error', () => {})
+  }
+
+  /**
+   * Attaches `work`/a/layer.qcow2 and `work`/b/layer.qcow2, which are of no use afterwards; `mounts` beside them say what is
+   * mounted besides the root.
+   */
+  static async open(work: string, roots: Two<RootPlace>, apart: boolean, signal: AbortSignal): Promise<Comparer> {
+    // Standard input tells the runner that we are alive, so orders go another way.
+    const pipe = join(work, 'orders')
+    await run('mkfifo', ['-m', '0600', '--', pipe])
+    const places = sides.flatMap((side) => [String(roots[side].start), String(roots[side].size), roots[side].fs])
+    const said = { text: '' }
+    const onOutput = (chunk: Buffer) => {
+      said.text = (said.text + chunk.toString()).slice(-4000)
+    }
+    const action = await startAction(work, 'diff', [apart ? 'yes' : 'no', ...places], { signal, onOutput })
+    return new Comparer(work, action, createWriteStream(pipe, { flags: 'r+' }), said, signal)
+  }
+
+  /** All files below `path`, '' for the root; the trees are empty where nothing is there. */
+  async list(path: string): Promise<Two<Listing>> {
+    this.#order('list', path)
+    return { a: await this.#listing(), b: await this.#listing() }
+  }
+
+  async #listing(): Promise<Listing> {
+    const [how, ...devices] = (await this.#next()).split(' ')
+    const starts = new Map<number, number>()
+    for (const device of devices) {
+      const colon = device.indexOf(':')
+      starts.set(deviceId(device.slice(colon + 1)), Number(device.slice(0, colon)))
+    }
+    const at = await this.#next()
+    const tree: Tree = new Map()
+    for (;;) {
+      const fields = this.#answers.ready() ?? (await this.#next())
+      if (fields === 'end') break
+      const path = this.#answers.ready() ?? (await this.#next())
+      tree.set(path, parseEntry(fields, this.#answers.ready() ?? (await this.#next())))
+    }
+    for (;;) {
+      const numbers = await this.#next()
+      if (numbers === 'end') break
+      const entry = tree.get((await this.#next()).slice(at.length + 1))
+      if (entry) entry.device = deviceNumbers(numbers)
+    }
+    addAttributes(tree, await this.#next(), at)
+    return { tree, at, kept: how === 'kept', starts }
+  }
+
+  /** Where the content of these files lies, by name as given: `./PATH` of regular files. */
+  async extents(names: Two<string[]>): Promise<Two<Map<string, Layout>>> {
+    await this.#ask('extents', names)
+    return { a: parseExtents(await this.#next(), names.a), b: parseExtents(await this.#next(), names.b) }
+  }
+
+  /** SHA-256 of these files, by name as given. */
+  async digests(names: Two<string[]>): Promise<Two<Map<string, string>>> {
+    await this.#ask('digests', names)
+    return { a: await this.#digests(), b: await this.#digests() }
+  }
+
+  async #digests(): Promise<Map<string, string>> {
+    const digests = new Map<string, string>()
+    for (;;) {
+      const line = this.#answers.ready() ?? (await this.#next())
+      if (line === 'end') return digests
+      digests.set(line.slice(66), line.slice(0, 64))
+    }
+  }
+
+  /** The beginning of a regular file, `readLimit` bytes and one more where there are more. */
+  async read(side: 'a' | 'b', name: string): Promise<Buffer> {
+    this.#order('read', side, name)
+    return Buffer.from(await this.#next(), 'base64')
+  }
+
+  async close(): Promise<void> {
+    this.#order('quit')
+    // Not by way of `ended` alone: should it be stuck, this ends it.
+    this.#action.stop()
+    await this.#action.ended
+    this.#orders.destroy()
+  }
+
+  async #ask(what: 'extents' | 'digests', names: Two<string[]>): Promise<void> {
+    for (const side of sides)
+      await writeFile(join(this.#work, side, what), names[side].map((name) => `${name}\0`).join(''), 'latin1')
+    this.#order(what)
+  }
+
+  #order(...fields: string[]): void {
+    this.#orders.write(fields.map((field) => `${field}\0`).join(''), 'latin1')
+  }
+
+  async #next(): Promise<string> {
+    const field = this.#answers.ready() ?? (await this.#answers.next())
+    if (field !== undefined) return field
+    const ended = await this.#action.ended
+    try {
+      reading(this.#answers.rest.split('\n'), ended, this.#signal)
+    } catch (error) {
+      if (!(error instanceof VlbError)) throw error
+      const last = printable(this.#said.text.trimEnd().split('\n').at(-1) ?? '')
+      const hint = 'is the image damaged? git vlb doctor shows what this host lacks'
+      throw new VlbError(error.code, `${error.message}${last ? `: ${last}` : ''}`, { hint })
+    }
+    throw new VlbError('VLB_KILLED', 'the sandbox ended before it had answered', { hint: 'run the command again' })
+  }
+}
+
+/** Fields that end in a zero byte. */
+class Answers {
+  #pieces: string[] = []
+  #fields: string[] = []
+  #at = 0
+  #ended = false
+  #wake = () => {}
+
+  constructor(stream: Readable) {
+    // Read from the start, however late somebody asks: the runner must not wait for us.
+    stream.on('data', (chunk: Buffer) => {
+      this.#pieces.push(chunk.toString('latin1'))
+      this.#wake()
+    })
+    stream.on('close', () => {
+      this.#ended = true
+      this.#wake()
+    })
+  }
+
+  /** One that has arrived already. */
+  ready(): string | undefined {
+    return this.#at < this.#fields.length ? this.#fields[this.#at++] : undefined
+  }
+
+  /** Undefined at the end. */
+  async next(): Promise<string | undefined> {
+    for (;;) {
+      const { length } = this.#pieces
+      if (this.#pieces.some((piece) => piece.includes('\0'))) {
+        this.#fields = this.#pieces.join('').split('\0')
+        this.#pieces = [this.#fields.pop() ?? '']
+        this.#at = 0
+        return this.ready()
+      }
+      if (this.#ended) return undefined
+      await new Promise<void>((resolve) => {
+        this.#wake = () => (this.#pieces.length > length || this.#ended) && resolve()
+      })
+    }
+  }
+
+  /** What came behind the last field. */
+  get rest(): string {
+    return this.#pieces.join('')
+  }
+}

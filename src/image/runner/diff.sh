@@ -1,0 +1,123 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
+# Two disks to be compared: lists their files, and reads those that the engine names. What is what is decided there.
+
+# Shows the overlays WORK/a/layer.qcow2 and WORK/b/layer.qcow2, which are thrown away afterwards, and does what it is told by
+# the pipe WORK/orders, fields that end in a zero byte, until that says `quit`. The answers go to standard output, in
+# fields, too: image/compare.ts knows their order.
+action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYSTEM_B; APART: never both mounted at once
+  local work=$1 apart=$2 ns=$1/ns side order path orders
+  local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() top=()
+  attach "$work" "$work/a/layer.qcow2" qcow2 "$work/b/layer.qcow2" qcow2
+  exec {orders}<"$work/orders" || die VLB_HOST_KERNEL "cannot read orders"
+  while IFS= read -r -d '' -u "$orders" order; do
+    case $order in
+      list) IFS= read -r -d '' -u "$orders" path && on_both list_files ;;
+      extents | digests) on_both "list_$order" ;;
+      read)
+        IFS= read -r -d '' -u "$orders" side && IFS= read -r -d '' -u "$orders" path && show "$side"
+        { cd "${top[$side]}" && head -c "$read_limit" -- "$path" | base64 -w 0; } || die VLB_DISK "cannot read a file"
+        printf '\0'
+        ;;
+      quit) exit 0 ;;
+      *) exit 70 ;;
+    esac
+  done
+}
+
+# Bytes of a file that the engine is shown; one more than it compares line by line.
+read_limit=4194305
+
+# Does the same on both sides, at once if it can; the answers come one after the other.
+on_both() { # FUNCTION
+  local other status
+  show a
+  if [ "$apart" = yes ]; then
+    answer "$1" a
+    show b
+    answer "$1" b
+    return
+  fi
+  show b
+  ("$1" b >"$ns/answer") &
+  other=$!
+  answer "$1" a
+  wait "$other" || die VLB_DISK "a file system cannot be read"
+  cat "$ns/answer" && rm "$ns/answer"
+}
+
+answer() { # FUNCTION SIDE
+  ("$@") || die VLB_DISK "a file system cannot be read"
+}
+
+# Mounts a side, if it is not.
+show() { # SIDE
+  [ -z "${shown[$1]-}" ] || return 0
+  local other
+  if [ "$apart" = yes ]; then
+    cd /
+    for other in "${!shown[@]}"; do umount -R -- "${top[$other]}" || die VLB_KILLED "a file system that was only read stays busy"; done
+    shown=()
+  fi
+  disk=$ns/disk points=() trimmed=() device_at=()
+  [ "$1" = a ] || disk=$ns/second/disk
+  # shellcheck disable=SC2086 # three words
+  mount_to_read "$1" ${place[$1]}
+  shown[$1]=$root
+  top[$1]=$root
+}
+
+# Only to read: a loop device that nobody can write to, so that not even a journal is replayed. Should one have to be, or
+# a mount point be missing, then it is mounted as for a script, on the overlay, and `devices` says so.
+mount_to_read() { # SIDE START SIZE FILESYSTEM
+  local start how=kept
+  reading=ro,nosuid,noexec,
+  if ! { try_mount_root "${@:2}" && mount_others "$work/$1" "$2"; } 2>/dev/null; then
+    ! mountpoint -q -- "$root" || umount -R -- "$root" || die VLB_KILLED "a file system that was only read stays busy"
+    points=() trimmed=() device_at=()
+    reading='' how=changed
+    mount_root "${@:2}"
+    mount_others "$work/$1" "$2"
+  fi
+  device_at[$2]=$(findmnt -nvo SOURCE -- "$root")
+  devices[$1]=$how
+  for start in "${!device_at[@]}"; do devices[$1]+=" $start:$(stat -c %t:%T -- "${device_at[$start]}")"; done
+}
+
+# All files below $path: how it was mounted, the path that it is after links, then three fields per file, which end with
+# `end`; numbers of devices and their names, which end with `end`; then attributes in getfattr's form.
+list_files() { # SIDE
+  local at='' parent='' there=yes found nodes=$ns/nodes-$1
+  cd "${top[$1]}" || return
+  printf '%s\0' "${devices[$1]}"
+  if [ -n "$path" ]; then
+    [[ $path != */* ]] || parent=/${path%/*}
+    # A loop of links leads nowhere.
+    if find_within "$PWD" "$parent"; then at=${found#"$PWD"}/${path##*/}; else there=no; fi
+  fi
+  printf '%s\0' ".$at"
+  [ -e ".$at" ] || [ -L ".$at" ] || there=no
+  if [ "$there" = yes ]; then
+    LC_ALL=C find ".$at" -printf '%y %m %U %G %s %D %i %n\0%P\0%l\0' \( -type b -o -type c \) -fprint0 "$nodes" || return
+    printf 'end\0'
+    xargs -0 -r stat --printf '%t:%T\0%n\0' -- <"$nodes" || return
+    printf 'end\0'
+    LC_ALL=C getfattr -R -P -h -d -m - -e hex -- ".$at" || return
+    printf '\0'
+  else
+    printf 'end\0end\0\0'
+  fi
+}
+
+# Where the content of the files in WORK/SIDE/extents lies, as filefrag tells it.
+list_extents() { # SIDE
+  cd "${top[$1]}" || return
+  xargs -0 -r filefrag -v -- <"$work/$1/extents" || return
+  printf '\0'
+}
+
+# SHA-256 and name of each of the files in WORK/SIDE/digests.
+list_digests() { # SIDE
+  cd "${top[$1]}" || return
+  xargs -0 -r sha256sum -z -- <"$work/$1/digests" || return
+  printf 'end\0'
+}
