@@ -69,7 +69,7 @@ async function print(result: CommandResult, json: boolean, shown: { cwd: string;
   } else {
     const { resultText } = await import('./report/text.ts')
     await show(resultText(result, { style: outStyle, terminal: process.stdout.isTTY, ...shown }), result, shown.cwd)
-    if (result.kind === 'build' && result.data.error) {
+    if ((result.kind === 'build' || result.kind === 'prebuild') && result.data.error) {
       const { buildErrorText } = await import('./report/error.ts')
       process.stderr.write(buildErrorText(result.data.error, errorStyle))
     }

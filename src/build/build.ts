@@ -7,12 +7,13 @@ import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
 import { checkOutput, makeImages } from './flatten.ts'
+import { askToMakeWay } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { keepRecord } from './record.ts'
 import { type SbomRequest, writeSbom } from './sbom.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
-export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since'>, TargetOptions {
+export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild'>, TargetOptions {
   revisions: string[]
   /** Layers to rebuild, by name or number. */
   rebuild: string[]
@@ -120,7 +121,8 @@ async function buildRevision(
   const targets = targetsFor(folder, source, options)
   const sums = sumsFor(source, targets)
   for (const { path } of targets) checkOutput(path, base?.from === 'path' ? resolve(folder, base.path) : undefined)
-  const chain = await buildChain(context, source, { ...options, rebuild, since })
+  const beforeBuild = () => askToMakeWay(context.project)
+  const chain = await buildChain(context, source, { ...options, rebuild, since, beforeBuild })
   if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
   const images = await makeImages(context, {
     top: chain.top,

@@ -29,6 +29,8 @@ export interface ChainOptions {
   since: number
   /** Values of --secret, by id. */
   secrets: ReadonlyMap<string, Buffer>
+  /** Hears of each step before its script may run; what it answers says whether to go on. */
+  beforeBuild?: ((step: Step) => Promise<boolean>) | undefined
 }
 
 export interface Chain {
@@ -113,6 +115,8 @@ export interface ChainResult {
   /** All steps, where the chain is complete and has all the layers of the revision. */
   complete?: CompleteChain
   failed?: Extract<StepOutcome, { failure: unknown }>
+  /** The step before which, or in which, it was told to stop. */
+  stopped?: Step
 }
 
 /** Builds what is missing of a chain, from the bottom up. Stops at the first layer that fails. */
@@ -147,7 +151,11 @@ export async function buildChain(
       for (const { layer } of scripts) if (layer) secretsOf(layer, options.secrets)
       await sources.write(scripts)
     }
-    const outcome = await new StepMaker(context, chain, sources, options).make(step, ground, there)
+    const maker = new StepMaker(context, chain, sources, options)
+    const outcome: (StepOutcome & { built: boolean }) | undefined = await maker
+      .make(step, ground, there)
+      .catch(stoppedBefore)
+    if (outcome === undefined) return { ...result, stopped: step }
     result.layers.push(ended(context, label, step, outcome))
     if ('failure' in outcome)
       return { layers: [...result.layers, ...chain.steps.slice(i + 1).map(skipped)], top: undefined, failed: outcome }
@@ -160,6 +168,13 @@ export async function buildChain(
   if (layers.length < source.layers.length) return { ...result, top }
   const steps = chain.steps.map(({ name }, i) => ({ name, snapshot: snapshots[i] as Snapshot }))
   return { ...result, top, complete: { base: chain.base?.digest, steps } }
+}
+
+/** Thrown from wherever a step would be built next. */
+class Stopped extends Error {}
+
+function stoppedBefore(error: unknown): undefined {
+  if (!(error instanceof Stopped)) throw error
 }
 
 /** `outer`: the rolled-up layer that the step is in. */
@@ -212,6 +227,8 @@ class StepMaker {
   }
 
   async make(step: Step, ground: Ground, there: Snapshot | undefined): Promise<StepOutcome & { built: boolean }> {
+    const { beforeBuild } = this.#options
+    if (beforeBuild && !(await beforeBuild(step))) throw new Stopped(step.name)
     const job = await this.#job(step, ground, there !== undefined)
     return await buildLocked(this.#context, job, (context) =>
       step.inner ? buildRolledUp(context, job, this.#inner(step)) : buildStep(context, job),

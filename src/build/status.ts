@@ -9,6 +9,7 @@ import { storedBase } from './bases.ts'
 import { type Chain, mustRebuild, surveyChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
+import { prebuildStatus } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { targetsFor } from './targets.ts'
 import { Explainer, type Explanation } from './why.ts'
@@ -29,6 +30,7 @@ export async function status(
       base: await baseState(context, chain),
       layers: layers.filter((layer) => layer.name !== diskStep),
       image: await imageState(context, source, chain),
+      prebuild: revision === undefined ? await prebuildStatus(context.project) : null,
     }
   } finally {
     await source.objects.close()

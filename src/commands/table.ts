@@ -9,6 +9,7 @@ import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
+import prebuildPage from '../../docs/git-vlb-prebuild.1.md'
 import shellPage from '../../docs/git-vlb-shell.1.md'
 import statusPage from '../../docs/git-vlb-status.1.md'
 import testBootPage from '../../docs/git-vlb-test-boot.1.md'
@@ -39,5 +40,6 @@ export const verbs: readonly Verb[] = [
   { name: 'diff', page: diffPage, load: async () => (await import('./diff.ts')).diff },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
+  { name: 'prebuild', page: prebuildPage, load: async () => (await import('./prebuild.ts')).prebuild },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
 ]

@@ -67,12 +67,41 @@ export interface LayerStatus {
   steps?: LayerStatus[]
 }
 
+/** The build in the background that hooks start, or the last one. */
+export interface PrebuildStatus {
+  state: 'running' | 'done' | 'stopped' | 'failed'
+  /** The layer in work, or the one that failed. */
+  layer: string | null
+  /** Names of the layers it has built. */
+  built: string[]
+  /** Why it stopped or failed; empty otherwise. */
+  reason: string
+  pid: number
+  /** ISO 8601. */
+  startedAt: string
+  endedAt: string | null
+  /** Absolute path. */
+  log: string
+}
+
+export interface PrebuildResult extends Pick<PrebuildStatus, 'reason'> {
+  ok: boolean
+  /** `skipped`: another one is at the same already. */
+  state: 'done' | 'stopped' | 'failed' | 'skipped'
+  layers: BuiltLayer[]
+  seconds: number
+  error?: BuildError
+  exitStatus: number
+}
+
 export interface StatusResult {
   project: string
   rev: string
   base: { digest: string | null; size: number | null; source: string; diskSize: number | null }
   layers: LayerStatus[]
   image: { path: string; state: 'current' | 'stale' | 'missing' }
+  /** Null where there was none, and for a revision. */
+  prebuild: PrebuildStatus | null
 }
 
 export interface BuiltLayer {
@@ -231,4 +260,5 @@ export type CommandResult =
   | { kind: 'changelog'; data: Changelog; text: string; output: string | null }
   | { kind: 'shell'; data: ShellResult }
   | { kind: 'hooks'; data: HooksResult }
+  | { kind: 'prebuild'; data: PrebuildResult }
   | { kind: 'test-boot'; data: BootResult }

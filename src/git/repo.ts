@@ -109,6 +109,17 @@ export async function readSettings(cwd: string): Promise<Map<string, string>> {
   return new Map(entries)
 }
 
+/** All values of one setting, in git's order; none if it is not set. */
+export async function settingValues(repo: Repository, name: string): Promise<string[]> {
+  const answer = await gitAsk(repo.cwd, ['config', '--null', '--get-all', name])
+  return answer === undefined ? [] : answer.split('\0').slice(0, -1)
+}
+
+/** The branch that HEAD is on; undefined where it is detached. */
+export async function currentBranch(repo: Repository): Promise<string | undefined> {
+  return await gitAsk(repo.cwd, ['symbolic-ref', '--quiet', '--short', 'HEAD'])
+}
+
 export interface Revision {
   /** As the user named it. */
   name: string
@@ -149,8 +160,7 @@ export async function headCommit(repo: Repository): Promise<string | undefined> 
 
 /** What people call HEAD: a branch name, or the short commit id when it is detached. */
 export async function describeHead(repo: Repository): Promise<string> {
-  const branch = await gitAsk(repo.cwd, ['symbolic-ref', '--quiet', '--short', 'HEAD'])
-  return branch ?? (await headCommit(repo))?.slice(0, 12) ?? 'HEAD'
+  return (await currentBranch(repo)) ?? (await headCommit(repo))?.slice(0, 12) ?? 'HEAD'
 }
 
 /** The path of a file in this worktree's git folder, as `git rev-parse --git-path` gives it. */

@@ -1,32 +1,21 @@
 // Results of commands as text for people. A total switch: a new result does not compile until it is told here.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import { diskStep } from '../core/plan.ts'
 import type {
   BootResult,
   BuildResult,
   CommandResult,
   DoctorResult,
-  HooksResult,
   InitResult,
   LayerStatus,
   StatusResult,
 } from '../core/results.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
+import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { diffText } from './diff.ts'
-import type { Style } from './style.ts'
+import { layerTable, shownPath, type TextOptions } from './layers.ts'
 import { table } from './table.ts'
 import { whyText } from './why.ts'
-
-export interface TextOptions {
-  style: Style
-  /** Paths are shown relative to it where that is shorter. */
-  cwd: string
-  /** Tell the steps of rolled-up layers, too. */
-  verbose?: boolean
-  /** It is shown on a terminal. */
-  terminal?: boolean
-}
 
 export function resultText(result: CommandResult, options: TextOptions): string {
   switch (result.kind) {
@@ -50,13 +39,11 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return hooksText(result.data, options)
     case 'diff':
       return [...diffText(result.data, { style: options.style, terminal: options.terminal ?? false })].join('')
+    case 'prebuild':
+      return prebuildText(result.data, options)
     case 'test-boot':
       return bootText(result.data, options)
   }
-}
-
-export function shownPath(path: string, cwd: string): string {
-  return path.startsWith(`${cwd}/`) ? path.slice(cwd.length + 1) : path
 }
 
 function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): string {
@@ -84,22 +71,14 @@ function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): s
   const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}`
   const lines = table([head, ...rows], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
   const todo = data.layers.some((layer) => layer.state !== 'cached') || data.image.state !== 'current'
-  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n`
+  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}`
 }
 
 function buildText(data: BuildResult, { style, cwd }: TextOptions): string {
-  const looks = { built: 'green', cached: 'dim', pulled: 'cyan', failed: 'red', skipped: 'dim' } as const
   const revisions = [...new Set(data.layers.map((layer) => layer.rev ?? ''))]
   const parts = revisions.map((rev) => {
-    const rows = data.layers
-      .filter((layer) => (layer.rev ?? '') === rev)
-      .map((layer) => [
-        layer.name === diskStep ? style('dim', '(disk grown)') : layer.name,
-        style(looks[layer.result], data.dryRun && layer.result === 'skipped' ? 'to build' : layer.result),
-        layer.result === 'built' || layer.result === 'failed' ? formatSeconds(layer.seconds) : '',
-        layer.bytes > 0 ? formatBytes(layer.bytes) : '',
-      ])
-    return `${rev ? `${style('bold', printable(rev))}\n` : ''}${table(rows, ['left', 'left', 'right', 'right'])}\n`
+    const layers = data.layers.filter((layer) => (layer.rev ?? '') === rev)
+    return `${rev ? `${style('bold', printable(rev))}\n` : ''}${layerTable(layers, data.dryRun, style)}`
   })
   const images = data.images.map((image) => {
     const how = image.written ? `written in ${formatSeconds(image.seconds)}` : 'already current'
@@ -142,28 +121,6 @@ function doctorText(data: DoctorResult, { style }: TextOptions): string {
       ? `\ninstall what is missing: ${data.missing.join(', ')}`
       : ''
   return `${table(rows, ['left', 'left', 'left', 'left'])}\n${verdict}${next}\n`
-}
-
-const hookPlaces = {
-  alone: '',
-  block: 'in front of the script that is there',
-  'first-line': 'started by the first line of the script that is there',
-  kept: 'then the hook that was there, kept in git-vlb-kept/',
-}
-
-function hooksText(data: HooksResult, { style, cwd }: TextOptions): string {
-  const looks = { installed: 'green', outdated: 'yellow', missing: 'yellow' } as const
-  const rows = data.hooks.map(({ name, state, how, other }) => [
-    name,
-    data.action === 'uninstall' ? 'not installed' : style(looks[state], state),
-    style('dim', how === null ? (other ? 'there is a hook of somebody else' : '') : hookPlaces[how]),
-  ])
-  const next = data.action === 'status' && data.hooks.some(({ state }) => state !== 'installed')
-  return [
-    `hooks in ${shownPath(data.folder, cwd)}${next ? style('dim', '   (git vlb hooks install)') : ''}\n`,
-    `${table(rows, ['left', 'left', 'left'])}\n`,
-    ...data.notes.map((note) => `${style('yellow', 'note')}: ${printable(note)}\n`),
-  ].join('')
 }
 
 function bootText(data: BootResult, { style }: TextOptions): string {

@@ -1,10 +1,11 @@
 // Results as text for people.
 import { describe, expect, test } from 'vitest'
 import { VlbError } from '../../../src/core/errors.ts'
-import type { BuildResult, CommandResult, StatusResult } from '../../../src/core/results.ts'
+import type { BuildResult, CommandResult, PrebuildStatus, StatusResult } from '../../../src/core/results.ts'
 import { buildErrorText, errorText } from '../../../src/report/error.ts'
+import { shownPath } from '../../../src/report/layers.ts'
 import { makeStyle, type Style } from '../../../src/report/style.ts'
-import { resultText, shownPath } from '../../../src/report/text.ts'
+import { resultText } from '../../../src/report/text.ts'
 
 const style: Style = (_look, text) => text
 const text = (result: CommandResult) => resultText(result, { style, cwd: '/p' })
@@ -45,6 +46,7 @@ const status: StatusResult = {
       builtAt: null,
     },
   ],
+  prebuild: null,
   image: { path: '/p/build/image.qcow2', state: 'stale' },
 }
 
@@ -208,5 +210,37 @@ describe('colours', () => {
     ['not on a dumb terminal', true, { TERM: 'dumb' }, false],
   ])('%s', (_name, isTTY, env, coloured) => {
     expect(makeStyle({ isTTY }, env)('red', 'x') !== 'x').toBe(coloured)
+  })
+})
+
+describe('the prebuild in a status', () => {
+  const ended: PrebuildStatus = {
+    state: 'done',
+    layer: null,
+    built: [],
+    reason: '',
+    pid: 7,
+    startedAt: ago(200),
+    endedAt: ago(125),
+    log: '/p/.git/vlb-prebuild/prebuild.log',
+  }
+  test.each([
+    [{}, 'prebuild done 2 min ago: nothing to build'],
+    [{ built: ['10_a'] }, 'prebuild done 2 min ago: built 1 layer'],
+    [
+      { state: 'running', layer: '10_a', startedAt: ago(12), endedAt: null },
+      'prebuild running for 12.0 s: 10_a   (log: .git/vlb-prebuild/prebuild.log)',
+    ],
+    [
+      { state: 'failed', built: ['10_a', '20_b'], reason: 'x\u001b[31m' },
+      'prebuild failed 2 min ago: built 2 layers; x?[31m   (log: .git/vlb-prebuild/prebuild.log)',
+    ],
+    [
+      { state: 'stopped', reason: 'it was killed', endedAt: null },
+      'prebuild stopped: it was killed   (log: .git/vlb-prebuild/prebuild.log)',
+    ],
+  ] satisfies [Partial<PrebuildStatus>, string][])('%j', (more, line) => {
+    const prebuild = { ...ended, ...more }
+    expect(text({ kind: 'status', data: { ...status, prebuild } })).toContain(`\n${line}\n`)
   })
 })
