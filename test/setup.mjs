@@ -52,7 +52,11 @@ const testPackages = [
   'time',
   'qemu-user-static',
   'binfmt-support',
+  'chromium',
 ]
+
+/** Not on every distribution; a test that needs it says so. */
+const optional = ['chromium']
 
 /** doctor knows what is missing and how to install it; apt is the one way we take by ourselves. */
 function installSystemPackages() {
@@ -88,7 +92,12 @@ function apt(packages, doctor) {
   const env = ['env', 'DEBIAN_FRONTEND=noninteractive']
   const [command, ...args] = [...prefix, ...env, 'apt-get']
   run(command, [...args, '-qq', 'update'])
-  run(command, [...args, '-qq', 'install', '-y', '--no-install-recommends', '-o', 'Dpkg::Use-Pty=0', ...packages])
+  const there = packages.filter((name) => !optional.includes(name) || isAvailable(name))
+  run(command, [...args, '-qq', 'install', '-y', '--no-install-recommends', '-o', 'Dpkg::Use-Pty=0', ...there])
+}
+
+function isAvailable(name) {
+  return /Candidate: (?!\(none\))/.test(capture('apt-cache', ['policy', name]))
 }
 
 installNpmPackages()

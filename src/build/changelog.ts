@@ -11,6 +11,7 @@ import {
   type LayerChange,
   type LayerStep,
 } from '../core/changelog.ts'
+import { changelogHtml } from '../core/changelog-html.ts'
 import { changelogMarkdown } from '../core/changelog-markdown.ts'
 import { configFile } from '../core/config.ts'
 import { printable, VlbError } from '../core/errors.ts'
@@ -26,7 +27,7 @@ import { FileComparer } from './file-changes.ts'
 import { type Known, knownOf } from './recorded.ts'
 import { filesOf, readSide, type Side } from './sides.ts'
 
-export const changelogFormats = ['md', 'json'] as const
+export const changelogFormats = ['md', 'json', 'html'] as const
 export type ChangelogFormat = (typeof changelogFormats)[number]
 
 /** What changed between the ends that `range` names. */
@@ -187,7 +188,8 @@ async function packageChanges({ from, to, older, newer }: Ends): Promise<Pick<Ch
 }
 
 export function changelogText(data: Changelog, format: ChangelogFormat): string {
-  return format === 'json' ? `${JSON.stringify(data, null, 2)}\n` : changelogMarkdown(data)
+  if (format === 'json') return `${JSON.stringify(data, null, 2)}\n`
+  return format === 'html' ? changelogHtml(data) : changelogMarkdown(data)
 }
 
 export async function writeChangelog(context: BuildContext, path: string, text: string): Promise<void> {

@@ -5,7 +5,8 @@ import {
   day,
   fileWords,
   layerWords,
-  packageSummary,
+  listedPackages,
+  type PackageRow,
   plural,
   quietLayers,
   shortCommit,
@@ -15,8 +16,6 @@ import {
   visible,
 } from './changelog-words.ts'
 import { printable } from './errors.ts'
-import type { PackageUpgrade } from './package-changes.ts'
-import type { Package } from './packages.ts'
 import { formatBytes } from './units.ts'
 
 /** A release on GitHub takes 125 000 characters; what the differences may take of that. */
@@ -65,44 +64,24 @@ function layersPart(data: Changelog): string {
   return ['### Layers', told.length === 0 ? '' : table(head, told.map(row)), base, rest].filter(Boolean).join('\n\n')
 }
 
-function packagesPart(data: Changelog): string {
-  const { added, removed, upgraded, major, known } = data.packages
-  if (!known || added.length + removed.length + upgraded.length === 0) return ''
-  const isMajor = ({ name }: { name: string }) => major.includes(name)
-  const rows = [
-    ...upgraded.map((one): [string, string[]] => [one.name, upgradeRow(one)]),
-    ...added.map((one): [string, string[]] => [one.name, packageRow(one, 'added')]),
-    ...removed.map((one): [string, string[]] => [one.name, packageRow(one, 'removed')]),
-  ]
-  const first = major.flatMap((name) => rows.filter(([one]) => one === name).map(([, row]) => row))
-  const rest = rows.filter(([name]) => !isMajor({ name })).map(([, row]) => row)
+function packagesPart({ packages }: Changelog): string {
+  const { major, rest } = listedPackages(packages)
+  if (major.length + rest.length === 0) return ''
   const head = ['package', 'before', 'after', '']
-  const shown = rest.slice(0, rowLimit)
-  const more = rest.length > shown.length ? `\n\n${rest.length - shown.length} more are not shown.` : ''
-  const all = rest.length === 0 ? '' : table(head, shown) + more
-  const folded =
-    first.length === 0 && rest.length <= 10
-      ? all
-      : details(`${first.length === 0 ? packageSummary(data) : `${rest.length} more`}`, all)
-  return ['### Packages', first.length === 0 ? '' : table(head, first), rest.length === 0 ? '' : folded]
-    .filter(Boolean)
-    .join('\n\n')
+  const parts = ['### Packages']
+  if (major.length > 0) parts.push(table(head, major.map(packageRow)))
+  const left = rest.length - rowLimit
+  const others =
+    table(head, rest.slice(0, rowLimit).map(packageRow)) + (left > 0 ? `\n\n${left} more are not shown.` : '')
+  if (rest.length > 0 && major.length === 0 && rest.length <= 10) parts.push(others)
+  else if (rest.length > 0)
+    parts.push(details(major.length === 0 ? plural(rest.length, 'package change') : `${rest.length} more`, others))
+  return parts.join('\n\n')
 }
 
-function upgradeRow({ name, was, arch, from, to, direction }: PackageUpgrade): string[] {
-  const shown = was === undefined ? plain(name) : `${plain(was)} → ${plain(name)}`
-  const word = direction === 'downgraded' ? '**downgraded**' : direction
-  return [`${shown}${shownArch(arch)}`, plain(from), plain(to), word]
-}
-
-function packageRow({ name, arch, version }: Package, word: 'added' | 'removed'): string[] {
-  const shown = `${plain(name)}${shownArch(arch)}`
-  return word === 'added' ? [shown, '', plain(version), word] : [shown, plain(version), '', word]
-}
-
-/** Of interest only where it is not what all have. */
-function shownArch(arch: string): string {
-  return ['', 'all', 'noarch', 'any', 'amd64', 'x86_64', 'arm64', 'aarch64'].includes(arch) ? '' : ` (${plain(arch)})`
+function packageRow({ name, was, arch, from, to, word }: PackageRow): string[] {
+  const shown = `${was === '' ? '' : `${plain(was)} → `}${plain(name)}${arch === '' ? '' : ` (${plain(arch)})`}`
+  return [shown, plain(from), plain(to), word === 'downgraded' ? '**downgraded**' : word]
 }
 
 function commitsPart(title: string, commits: readonly ChangelogCommit[]): string {

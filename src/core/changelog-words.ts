@@ -1,6 +1,8 @@
 // The words of a changelog, the same in all its forms. Plain text: each form escapes it in its own way.
 import type { Changelog, ChangelogLayer, FileChange } from './changelog.ts'
 import { short } from './ids.ts'
+import type { PackageChanges } from './package-changes.ts'
+import type { Package } from './packages.ts'
 import { formatBytes } from './units.ts'
 
 export function plural(count: number, one: string, many = `${one}s`): string {
@@ -94,10 +96,43 @@ function listed(counts: readonly [string, number][], what: string): string {
   return [`${plural(first[1], what)} ${first[0]}`, ...rest.map(([word, count]) => `${count} ${word}`)].join(', ')
 }
 
-export function packageSummary({ packages: { upgraded, added, removed } }: Changelog): string {
-  const count = upgraded.length + added.length + removed.length
-  return plural(count, 'package change')
+export interface PackageRow {
+  name: string
+  /** Former name, or ''. */
+  was: string
+  /** '' where it is what all have. */
+  arch: string
+  /** '' for one that was not there before, or is not there now. */
+  from: string
+  to: string
+  word: 'upgraded' | 'downgraded' | 'changed' | 'added' | 'removed'
 }
+
+/** All package changes, those to be told first apart. */
+export function listedPackages({ upgraded, added, removed, major }: PackageChanges): {
+  major: PackageRow[]
+  rest: PackageRow[]
+} {
+  const row = ({ name, arch }: Package, from: string, to: string, word: PackageRow['word'], was = ''): PackageRow => ({
+    name,
+    was,
+    arch: usualArchitectures.has(arch) ? '' : arch,
+    from,
+    to,
+    word,
+  })
+  const rows = [
+    ...upgraded.map((one) => row({ ...one, version: '' }, one.from, one.to, one.direction, one.was)),
+    ...added.map((one) => row(one, '', one.version, 'added')),
+    ...removed.map((one) => row(one, one.version, '', 'removed')),
+  ]
+  return {
+    major: major.flatMap((name) => rows.filter((one) => one.name === name)),
+    rest: rows.filter(({ name }) => !major.includes(name)),
+  }
+}
+
+const usualArchitectures = new Set(['', 'all', 'noarch', 'any', 'amd64', 'x86_64', 'arm64', 'aarch64'])
 
 /** What stands above the hunks of a file. */
 export function fileWords({ change, mode, was, cut, patch, added, removed }: FileChange): string {

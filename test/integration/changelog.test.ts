@@ -139,7 +139,7 @@ rigTest('without builds all but packages and sizes is told; ends, errors and tag
   expect(same).toContain('All unchanged: `10_a`, `20_b`.')
   await rig.ok('changelog', 'v2', '-o', 'out/changes.json')
   expect(JSON.parse(rig.read('out/changes.json'))).toMatchObject({ to: { rev: 'v2' } })
-  expect((await rig.vlb(['changelog', '--format', 'pdf'])).stderr).toContain('md, json')
+  expect((await rig.vlb(['changelog', '--format', 'pdf'])).stderr).toContain('md, json, html')
 })
 
 rigTest('branches that parted, merges, several renames, and a project in a folder', async (rig) => {
