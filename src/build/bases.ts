@@ -101,7 +101,7 @@ async function writeBlob(context: BuildContext, oid: string, target: string): Pr
   const git = new CatFile(context.project.repo.cwd, {}, context.signal)
   const file = await open(target, 'wx')
   try {
-    await git.read(oid, async (piece) => void (await file.writeFile(piece)))
+    await git.write(oid, file.fd)
   } finally {
     await file.close()
     await git.close()

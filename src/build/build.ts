@@ -3,10 +3,12 @@ import { resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts'
 import type { BuildError, BuildResult, BuiltImage, BuiltLayer, BuiltSbom } from '../core/results.ts'
+import type { Snapshot } from '../store/store.ts'
+import type { Ahead } from './ahead.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
-import { checkOutput, makeImages } from './flatten.ts'
+import { checkOutput, makeImages, startAhead } from './flatten.ts'
 import { askToMakeWay } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { keepRecord } from './record.ts'
@@ -121,26 +123,36 @@ async function buildRevision(
   const targets = targetsFor(folder, source, options)
   const sums = sumsFor(source, targets)
   for (const { path } of targets) checkOutput(path, base?.from === 'path' ? resolve(folder, base.path) : undefined)
-  const beforeBuild = () => askToMakeWay(context.project)
-  const chain = await buildChain(context, source, { ...options, rebuild, since, beforeBuild })
-  if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
-  const images = await makeImages(context, {
-    top: chain.top,
-    targets,
-    flatten: options.flatten,
-    seal: source.config.seal,
-    label: source.label,
-    digest: options.digest || sums !== undefined,
-    machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
-    sums,
-  })
-  if (chain.complete) {
-    const given = options.formats.length > 0 || options.compress !== undefined || options.output !== undefined
-    const image = options.flatten && !given ? images[0] : undefined
-    await keepRecord(context, source, { chain: chain.complete, env: options.env, image })
+  let ahead: Promise<Ahead | undefined> | undefined
+  const onlyLast = (below: Snapshot) => {
+    ahead = startAhead(context, below, targets)
   }
-  if (!options.sbom) return { chain, images, sums }
-  return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
+  try {
+    const beforeBuild = () => askToMakeWay(context.project)
+    const wish = { ...options, rebuild, since, beforeBuild, ...(options.flatten ? { onlyLast } : {}) }
+    const chain = await buildChain(context, source, wish)
+    if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
+    const images = await makeImages(context, {
+      top: chain.top,
+      targets,
+      flatten: options.flatten,
+      seal: source.config.seal,
+      label: source.label,
+      digest: options.digest || sums !== undefined,
+      machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
+      sums,
+      ahead: await ahead,
+    })
+    if (chain.complete) {
+      const given = options.formats.length > 0 || options.compress !== undefined || options.output !== undefined
+      const image = options.flatten && !given ? images[0] : undefined
+      await keepRecord(context, source, { chain: chain.complete, env: options.env, image })
+    }
+    if (!options.sbom) return { chain, images, sums }
+    return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
+  } finally {
+    await (await ahead)?.cancel()
+  }
 }
 
 /** Several revisions' images lie in one folder, and so have one file of checksums. */

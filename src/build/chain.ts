@@ -31,6 +31,8 @@ export interface ChainOptions {
   secrets: ReadonlyMap<string, Buffer>
   /** Hears of each step before its script may run; what it answers says whether to go on. */
   beforeBuild?: ((step: Step) => Promise<boolean>) | undefined
+  /** Called when only the last step is missing, before it is built on `below`. */
+  onlyLast?: ((below: Snapshot) => void) | undefined
 }
 
 export interface Chain {
@@ -149,6 +151,7 @@ export async function buildChain(
       const scripts = await scriptsFrom(chain, i, options)
       // A secret that the last layer lacks is no news to have after the first was built.
       for (const { layer } of scripts) if (layer) secretsOf(layer, options.secrets)
+      if (missing === 1 && ground && 'snapshot' in ground) options.onlyLast?.(ground.snapshot)
       await sources.write(scripts)
     }
     const maker = new StepMaker(context, chain, sources, options)

@@ -1,5 +1,5 @@
 // Writes a git tree to a folder: exactly what git holds, byte for byte, with modes 0644 and 0755 whatever the umask.
-import { closeSync, fchmodSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { chmod, mkdir, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
@@ -22,10 +22,20 @@ interface Source {
 export async function materialise(source: Source, id: TreeId, folder: string, name: string): Promise<void> {
   const git = new CatFile(source.repo.cwd, source.env, source.signal)
   try {
-    await writeTree(source.objects, git, id, folder, name)
+    const files: File[] = []
+    await writeFolders(source.objects, id, folder, name, files)
+    git.foresee(files.map(({ oid }) => oid))
+    for (const { oid, path, mode, shown } of files) await writeBlob(git, oid, path, mode, shown)
   } finally {
     await git.close()
   }
+}
+
+interface File {
+  oid: string
+  path: string
+  mode: number
+  shown: string
 }
 
 /** Writes one file or folder of git, `entry`, to `path`, with the folders above it. */
@@ -42,16 +52,17 @@ export async function materialiseEntry(source: Source, entry: TreeEntry, path: s
   }
 }
 
-async function writeTree(objects: Objects, git: CatFile, id: TreeId, folder: string, name: string): Promise<void> {
+/** Makes the folders and links of a tree; its files are added to `files`. */
+async function writeFolders(objects: Objects, id: TreeId, folder: string, name: string, files: File[]): Promise<void> {
   await mkdir(folder, { recursive: true })
   await chmod(folder, 0o755)
-  for (const entry of await objects.tree(id)) {
-    const path = join(folder, safeName(entry.name, name))
-    const shown = `${name}/${entry.name}`
-    if (entry.mode === '40000') await writeTree(objects, git, treeId(entry.oid), path, shown)
-    else if (entry.mode === '120000') await symlink(await objects.blob(entry.oid), path)
-    else if (entry.mode === '160000') throw submodule(shown)
-    else await writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, shown)
+  for (const { name: entry, mode, oid } of await objects.tree(id)) {
+    const path = join(folder, safeName(entry, name))
+    const shown = `${name}/${entry}`
+    if (mode === '40000') await writeFolders(objects, treeId(oid), path, shown, files)
+    else if (mode === '120000') await symlink(await objects.blob(oid), path)
+    else if (mode === '160000') throw submodule(shown)
+    else files.push({ oid, path, mode: mode === '100755' ? 0o755 : 0o644, shown })
   }
 }
 
@@ -75,23 +86,15 @@ export function submodule(path: string): VlbError {
   )
 }
 
-// Synchronously: git sends 64 KiB at a time, and a turn through the thread pool takes longer than to copy that to the
-// page cache, or to open and close a small file.
 async function writeBlob(git: CatFile, oid: string, path: string, mode: number, shown: string): Promise<void> {
   const file = openSync(path, 'wx', mode)
   try {
-    let first: Buffer | undefined
-    let length = 0
-    const type = await git.read(oid, async (piece) => {
-      first ??= Buffer.from(piece.subarray(0, 1025))
-      length += piece.length
-      for (let at = 0; at < piece.length; ) at += writeSync(file, piece, at)
-    })
-    if (type !== 'blob')
+    const blob = await git.write(oid, file)
+    if (!blob)
       throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, {
         hint: 'check the repository: git fsck',
       })
-    if (first && length <= 1024 && isLfsPointer(first)) throw lfsPointer(shown)
+    if (blob.length <= 1024 && isLfsPointer(blob.start)) throw lfsPointer(shown)
     // open(2) applies the umask; this does not.
     fchmodSync(file, mode)
   } finally {

@@ -158,7 +158,7 @@ class GitObjects implements Objects {
   async #read(oid: string, type: string): Promise<Buffer> {
     this.#git ??= new CatFile(this.#repo.cwd, this.#env)
     const pieces: Buffer[] = []
-    const found = await this.#git.read(oid, async (piece) => void pieces.push(Buffer.from(piece)))
+    const found = await this.#git.read(oid, (piece) => void pieces.push(Buffer.from(piece)))
     if (found !== type) {
       throw new VlbError(
         'VLB_GIT',

@@ -1,6 +1,7 @@
 // Starts programs: always an argument array, never a shell; no terminal, no inherited git variables, standard input
 // closed; every failure names the program, its status and its last words.
 import { type ChildProcess, spawn as start } from 'node:child_process'
+import { closeSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { VlbError } from '../core/errors.ts'
 import { childEnvironment, type Environment } from './env.ts'
@@ -110,6 +111,35 @@ async function textOf(stream: Readable | null): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
+/** Runs to the end with its output going to an open file. Throws as `run` does. */
+export async function runInto(
+  tool: string,
+  args: readonly string[],
+  file: number,
+  options: Pick<RunOptions, 'cwd' | 'env' | 'signal'> = {},
+): Promise<void> {
+  const child = spawn(tool, args, { ...options, output: file })
+  const stop = () => child.kill('SIGKILL')
+  options.signal?.addEventListener('abort', stop, { once: true })
+  child.stdin?.end()
+  const [stderr, result] = await Promise.all([textOf(child.stderr), child.ended])
+  options.signal?.removeEventListener('abort', stop)
+  options.signal?.throwIfAborted()
+  if (result.exitCode !== 0) throw failure(tool, args, { ...result, stderr })
+}
+
+/**
+ * Closes a file whose name is gone in a process that nobody waits for. The last one to close it has the kernel free its
+ * blocks and its pages, which for some hundred megabytes takes some tenths of a second.
+ */
+export function closeElsewhere(file: number): void {
+  // It ends at once by itself, and with it all it has.
+  const other = start('sh', ['-c', ':'], { stdio: ['ignore', 'ignore', 'ignore', file], detached: true, env: {} })
+  other.on('error', () => {})
+  other.unref()
+  closeSync(file)
+}
+
 export interface Failure {
   exitCode?: number | undefined
   signal?: string | undefined
@@ -140,6 +170,8 @@ export interface SpawnOptions {
   terminal?: boolean
   /** Killed by the kernel when we die. Off for sudo, which clears the setting. */
   tether?: boolean
+  /** An open file that takes its output. */
+  output?: number
 }
 
 export interface Child {
@@ -159,7 +191,7 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
   const subprocess = start(command.tool, command.args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: options.exactEnv ?? childEnvironment(options.env),
-    stdio: [options.terminal ? 'inherit' : 'pipe', 'pipe', 'pipe'],
+    stdio: [options.terminal ? 'inherit' : 'pipe', options.output ?? 'pipe', 'pipe'],
     detached: !options.terminal,
   })
   // A child that ends before it has read its input is no error of ours: its exit status tells.

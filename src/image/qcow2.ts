@@ -209,7 +209,25 @@ export function convertArguments(conversion: Conversion): string[] {
   ]
 }
 
-/** `qemu-img map` of an image with its chain: JSON for core/extents.ts. */
+export interface Delta {
+  overlay: string
+  /** What backs the overlay: an image of that very disk is what `to` holds. */
+  backing: string
+  to: string
+  format: DiskFormat
+}
+
+/**
+ * qemu-img's arguments to write into an image just what an overlay holds itself. With `-B`, which promises that the
+ * target shows the backing file wherever nothing is written, qemu-img copies only what is allocated above that file;
+ * `-n` has it write to a file that is there.
+ */
+export function deltaArguments({ overlay, backing, to, format }: Delta): string[] {
+  const source = ['-f', 'qcow2', '-B', backing, '-F', 'qcow2']
+  return ['convert', '-n', '-W', '-m', '8', ...source, '-O', format, overlay, to]
+}
+
+/** `qemu-img map` of an image with its chain: JSON for core/extents.ts and core/disk-map.ts. */
 export async function mapImage(path: string, signal: AbortSignal): Promise<string> {
   return (await run('qemu-img', ['map', '--output=json', '-f', 'qcow2', path], { signal })).stdout
 }

@@ -1,12 +1,13 @@
 // Which images were written, from what: so that an image that is still current is not written again, and never has to be
 // read to find that out.
 import { createHash } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, openSync } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
 import type { SealedStep } from '../core/seal.ts'
 import { fileIdentity, identityOf, writeAtomic } from '../host/files.ts'
+import { closeElsewhere } from '../host/run.ts'
 
 export interface ImageRecord {
   /** What it was made from and how: content id, format, compression. */
@@ -71,15 +72,23 @@ export async function placeImage(
  * image took. So the old one goes just before. Should we end in between, the next build writes the image again.
  */
 async function putInPlaceOf(image: string, written: string): Promise<void> {
-  // Held open, so that its blocks are freed after the new one is there: that takes time, too.
-  const old = await open(image, constants.O_RDONLY | constants.O_NONBLOCK).catch(() => undefined)
+  // Held open, so that its blocks are freed after the new one is there, and not by us: that takes time, too.
+  const old = openOld(image)
   try {
     await unlink(image).catch((error: unknown) => {
       if (!hasErrorCode(error, 'ENOENT')) throw error
     })
     await rename(written, image)
   } finally {
-    await old?.close()
+    if (old !== undefined) closeElsewhere(old)
+  }
+}
+
+function openOld(image: string): number | undefined {
+  try {
+    return openSync(image, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch {
+    return undefined
   }
 }
 
