@@ -52,8 +52,8 @@ rigTest(
 
     const image = rig.path('build/image.qcow2')
     const before = await sha256(image)
-    const boot = await rig.json('test-boot', '--expect', 'login:', '--timeout', '10m')
-    expect(boot).toMatchObject({ ok: true, expect: 'login:' })
+    const boot = await rig.json('test-boot', '--expect', 'login:', '--timeout', '20m')
+    expect(boot, boot.reason).toMatchObject({ ok: true, expect: 'login:' })
     expect(boot.matched).toContain('debian login:')
     expect(await bootAndFetch(rig)).toContain('<html')
     expect(await sha256(image)).toBe(before)
