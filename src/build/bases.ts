@@ -168,7 +168,11 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
   const file = `disk.${format}`
   await rename(join(work, 'disk'), join(work, file))
   await mkdir(join(work, 'ns'))
-  const lines = await probe(work, join(work, file), format, { signal: context.signal, onOutput: () => {} })
+  const lines = await probe(work, join(work, file), format, {
+    attach: context.attach,
+    signal: context.signal,
+    onOutput: () => {},
+  })
   await rm(join(work, 'ns'), { recursive: true })
   await chmod(join(work, file), 0o444)
   await sync(join(work, file))

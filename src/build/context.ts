@@ -1,4 +1,5 @@
 // What the engine works with: a project, its store, where events go, and when to stop.
+import type { Attach } from '../core/attach.ts'
 import type { Emit } from '../core/events.ts'
 import type { LocalStore } from '../store/local.ts'
 import type { Project } from './project.ts'
@@ -10,6 +11,8 @@ export interface BuildContext {
   signal: AbortSignal
   /** Target architecture, as `uname -m` names it. */
   arch: string
+  /** How disks are attached. */
+  attach: Attach
 }
 
 const machineNames: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686', arm: 'armv7l' }

@@ -78,7 +78,7 @@ async function open(context: BuildContext, work: string, both: Two<Side>): Promi
   const [a, b] = await Promise.all([prepare('a'), prepare('b')])
   // Two btrfs of one UUID cannot be mounted side by side but by the newest kernels.
   const apart = sides.some((side) => both[side].layout.partitions.some(({ fs }) => fs === 'btrfs'))
-  return await Comparer.open(work, { a, b }, apart, context.signal)
+  return await Comparer.open(work, { a, b }, apart, context)
 }
 
 /** Where the two differ at most, if they are of one chain: what was written above the last disk that both stand on. */

@@ -185,7 +185,11 @@ async function imageFile(context: BuildContext, file: string, label: string): Pr
   const overlay = join(work, overlayName)
   // Whoever looks at a file system may write to it: not to this one.
   await createOverlay(work, overlayName, { reference: file, format }, undefined, context.signal)
-  const lines = await probe(work, overlay, 'qcow2', { signal: context.signal, onOutput: () => {} })
+  const lines = await probe(work, overlay, 'qcow2', {
+    attach: context.attach,
+    signal: context.signal,
+    onOutput: () => {},
+  })
   const found = parseProbe(lines, await virtualSize(overlay))
   return { label, file, format, layout: chooseRoot(found, undefined, printable(label)) }
 }

@@ -47,7 +47,9 @@ async function sealOverlay(context: BuildContext, { top, seal: steps, label }: S
     said = (said + chunk.toString()).slice(-4000)
   }
   try {
-    const report = parseSeal(await seal(work, root, steps, { signal: context.signal, onOutput }))
+    const report = parseSeal(
+      await seal(work, root, steps, { attach: context.attach, signal: context.signal, onOutput }),
+    )
     for (const text of report.warnings) context.emit({ type: 'warning', text: `seal: ${printable(text)}` })
     context.emit({ type: 'seal-ended', label, steps: report.steps, seconds: (Date.now() - started) / 1000 })
     return report

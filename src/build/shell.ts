@@ -177,7 +177,12 @@ async function enter(context: BuildContext, request: ShellRequest, work: string,
     env: { ...attempt.env, ...(request.terminal ? { TERM: request.terminalType } : {}) },
   }
   const secrets = new Map([...request.secrets].filter(([id]) => attempt.secrets.includes(id)))
-  return await shellInImage(work, root, run, { signal: context.signal, secrets, terminal: request.terminal })
+  return await shellInImage(work, root, run, {
+    attach: context.attach,
+    signal: context.signal,
+    secrets,
+    terminal: request.terminal,
+  })
 }
 
 /**

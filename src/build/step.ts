@@ -76,7 +76,12 @@ async function checkOverlay(context: BuildContext, job: StepJob, layout: DiskLay
 
 async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise<{ layout: DiskLayout } | Failed> {
   const { step } = job
-  const runner: RunnerOptions = { signal: context.signal, onOutput: log.write, secrets: job.secrets }
+  const runner: RunnerOptions = {
+    attach: context.attach,
+    signal: context.signal,
+    onOutput: log.write,
+    secrets: job.secrets,
+  }
   if (step.inputs.kind === 'build-base') return await makeBase(context, job, runner)
   if (step.inputs.kind === 'disk') return { layout: await growDisk(context, job, step.inputs.size ?? 0, runner) }
   if (step.inputs.kind === 'modify-disk') return await modifyDisk(context, job, runner)

@@ -1,10 +1,11 @@
 // git vlb build
 import { resolve } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
+import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
 import { compressions, imageFormats } from '../core/output.ts'
 import type { CommandResult } from '../core/results.ts'
-import { type CommandContext, choice, list, oneOf, text, withProject } from './context.ts'
+import { type CommandContext, choice, list, nbdDevice, oneOf, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
 import { readValues } from './values.ts'
@@ -13,7 +14,13 @@ export async function build(context: CommandContext, revisions: string[], option
   const { build: run } = await import('../build/build.ts')
   const output = text(options, 'output')
   const sbom = text(options, 'sbom')
-  const data = await withProject(context, async (project) =>
+  const jobs = parseJobs(text(options, 'jobs'))
+  const device = nbdDevice(options)
+  if (device !== undefined && jobs > 1)
+    throw new VlbError('VLB_USAGE', `-j ${jobs} needs as many devices, and --nbd names one`, {
+      hint: 'let free ones be found: git config vlb.attach nbd, without --nbd',
+    })
+  const work = async (project: BuildContext) =>
     run(project, {
       revisions,
       last: text(options, 'last'),
@@ -27,12 +34,11 @@ export async function build(context: CommandContext, revisions: string[], option
       formats: list(options, 'format').map((word) => oneOf('format', word, imageFormats)),
       compress: choice(options, 'compress', compressions),
       output: output === undefined ? undefined : resolve(context.cwd, output),
-      jobs: parseJobs(text(options, 'jobs')),
+      jobs,
       digest: context.json,
       sbom: sbom === undefined ? undefined : { path: resolve(context.cwd, sbom), version: packageJson.version },
-    }),
-  )
-  return { kind: 'build', data }
+    })
+  return { kind: 'build', data: await withProject(context, work, device) }
 }
 
 function parseJobs(given: string | undefined): number {

@@ -1,6 +1,7 @@
 // What a command gets, and how it opens a project.
 
 import type { BuildContext } from '../build/context.ts'
+import { type Attach, parseAttach, parseDevice } from '../core/attach.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { nearest } from '../core/nearest.ts'
@@ -14,8 +15,15 @@ export interface CommandContext {
   json: boolean
 }
 
-/** Opens the project, runs `work`, and removes every temporary file afterwards. */
-export async function withProject<T>(context: CommandContext, work: (build: BuildContext) => Promise<T>): Promise<T> {
+/**
+ * Opens the project, runs `work`, and removes every temporary file afterwards. `device`: the nbd device to use, instead of
+ * what vlb.attach says.
+ */
+export async function withProject<T>(
+  context: CommandContext,
+  work: (build: BuildContext) => Promise<T>,
+  device?: Attach,
+): Promise<T> {
   const [{ openProject }, { hostArchitecture }] = await Promise.all([
     import('../build/project.ts'),
     import('../build/context.ts'),
@@ -28,6 +36,7 @@ export async function withProject<T>(context: CommandContext, work: (build: Buil
       emit: context.emit,
       signal: context.signal,
       arch: hostArchitecture(),
+      attach: device ?? parseAttach(project.settings.get('attach')),
     })
   } finally {
     await project.store.scratch.close()
@@ -37,6 +46,12 @@ export async function withProject<T>(context: CommandContext, work: (build: Buil
 export function text(options: Options, name: string): string | undefined {
   const value = options[name]
   return typeof value === 'string' ? value : undefined
+}
+
+/** The device that `--nbd` names. */
+export function nbdDevice(options: Options): Attach | undefined {
+  const device = text(options, 'nbd')
+  return device === undefined ? undefined : parseDevice(device)
 }
 
 export function list(options: Options, name: string): string[] {

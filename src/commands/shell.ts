@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import type { BuildContext } from '../build/context.ts'
 import type { Typed } from '../build/shell.ts'
 import type { CommandResult } from '../core/results.ts'
-import { type CommandContext, environmentValue, list, text, withProject } from './context.ts'
+import { type CommandContext, environmentValue, list, nbdDevice, text, withProject } from './context.ts'
 import { nextName } from './new.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
@@ -13,7 +13,7 @@ import { readValues } from './values.ts'
 export async function shell(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
   const { openShell } = await import('../build/shell.ts')
   const name = text(options, 'record')
-  return await withProject(context, async (project) => {
+  const work = async (project: BuildContext): Promise<CommandResult> => {
     // A name that cannot be is said before the work of a whole session is at stake.
     const script = name === undefined ? undefined : await recordPath(project, name)
     const outcome = await openShell(project, {
@@ -28,7 +28,8 @@ export async function shell(context: CommandContext, [target]: string[], options
     const recorded = script !== undefined && outcome.typed.length > 0 ? script : null
     if (recorded !== null) await writeRecord(project, recorded, outcome.typed, options['edit'] !== false)
     return { kind: 'shell', data: { layer: outcome.layer, exitStatus: outcome.exitCode, recorded } }
-  })
+  }
+  return await withProject(context, work, nbdDevice(options))
 }
 
 async function recordPath({ project }: BuildContext, name: string): Promise<string> {

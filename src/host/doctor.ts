@@ -12,7 +12,13 @@ import { installCommand, type Tool, tools } from './tools.ts'
 /** Checks all of it; what is missing comes with the command that installs it. */
 export async function examine(): Promise<DoctorResult> {
   const found = await Promise.all(tools.map(async (tool) => ({ tool, check: await checkTool(tool) })))
-  const checks = [nodeCheck(), ...found.map(({ check }) => check), await rootCheck(), ...(await kernelChecks())]
+  const checks = eitherWay([
+    nodeCheck(),
+    ...found.map(({ check }) => check),
+    await rootCheck(),
+    ...(await kernelChecks()),
+    await nbdCheck(),
+  ])
   const missing = found.filter(({ check }) => !check.ok).map(({ tool }) => tool.name)
   return {
     ok: checks.every((check) => check.ok || !check.required),
@@ -20,6 +26,16 @@ export async function examine(): Promise<DoctorResult> {
     install: installCommand(missing) ?? null,
     missing,
   }
+}
+
+/** Where disks can be attached by nbd, what FUSE takes may be missing. */
+function eitherWay(checks: DoctorCheck[]): DoctorCheck[] {
+  const all = (...names: string[]) => names.every((name) => checks.some((check) => check.name === name && check.ok))
+  if (all('qemu-storage-daemon', '/dev/fuse') || !all('qemu-nbd', nbd)) return checks
+  return checks.map((check) => ({
+    ...check,
+    required: check.required && check.name !== 'qemu-storage-daemon' && check.name !== '/dev/fuse',
+  }))
 }
 
 function nodeCheck(): DoctorCheck {
@@ -86,7 +102,7 @@ async function rootCheck(): Promise<DoctorCheck> {
 
 async function kernelChecks(): Promise<DoctorCheck[]> {
   const nodes: [path: string, neededFor: string][] = [
-    ['/dev/fuse', 'attaching a snapshot (FUSE)'],
+    ['/dev/fuse', 'attaching a snapshot by FUSE'],
     ['/dev/loop-control', 'mounting a snapshot (loop devices)'],
   ]
   return await Promise.all(
@@ -101,4 +117,12 @@ async function kernelChecks(): Promise<DoctorCheck[]> {
       }
     }),
   )
+}
+
+const nbd = '/dev/nbd0'
+
+async function nbdCheck(): Promise<DoctorCheck> {
+  const ok = await accessible(nbd, constants.F_OK)
+  const found = ok ? 'there' : 'missing: modprobe nbd max_part=0'
+  return { name: nbd, ok, required: false, found, neededFor: 'attaching a snapshot by nbd, where FUSE does not work' }
 }

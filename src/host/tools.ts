@@ -53,8 +53,13 @@ export const tools: readonly Tool[] = [
       zypper: 'qemu-tools',
       apk: 'qemu-storage-daemon',
     },
-    'attaching a snapshot without nbd',
+    'attaching a snapshot by FUSE',
     { ...needed, version: { args: ['--version'], atLeast: '6.0' } },
+  ),
+  tool(
+    'qemu-nbd',
+    { apt: 'qemu-utils', dnf: 'qemu-img', pacman: 'qemu-img', zypper: 'qemu-tools', apk: 'qemu-tools' },
+    'attaching a snapshot by nbd, where FUSE does not work',
   ),
   tool('unshare', utilLinux, 'private namespaces', needed),
   tool('setpriv', utilLinux, 'children that end with us', needed),
@@ -169,6 +174,13 @@ export function toolHint(name: string): string {
   return command
     ? `install it: ${sudo}${command.join(' ')}`
     : `install the package that brings ${name}; git vlb doctor lists all that is needed`
+}
+
+/** Both ways to have disks attached. */
+export function attachHint(): string {
+  const install = (name: string) => installCommand([name])?.join(' ') ?? `install ${name}`
+  const fuse = `modprobe fuse; ${install('qemu-storage-daemon')}`
+  return `by FUSE: ${fuse}. By nbd: modprobe nbd max_part=0; ${install('qemu-nbd')}. Which one: git config vlb.attach auto (or fuse, or nbd)`
 }
 
 const emulators: Packages = {

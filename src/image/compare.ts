@@ -7,7 +7,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import { type Layout, parseExtents } from '../core/extents.ts'
 import { addAttributes, deviceId, deviceNumbers, parseEntry, type Tree } from '../core/file-tree.ts'
 import { run } from '../host/run.ts'
-import { type Action, type RootPlace, reading, startAction } from './sandbox.ts'
+import { type Action, type RootPlace, type RunnerOptions, reading, startAction } from './sandbox.ts'
 
 export type Two<T> = { a: T; b: T }
 export const sides = ['a', 'b'] as const
@@ -50,7 +50,12 @@ export class Comparer {
    * Attaches `work`/a/layer.qcow2 and `work`/b/layer.qcow2, which are of no use afterwards; `mounts` beside them say what is
    * mounted besides the root.
    */
-  static async open(work: string, roots: Two<RootPlace>, apart: boolean, signal: AbortSignal): Promise<Comparer> {
+  static async open(
+    work: string,
+    roots: Two<RootPlace>,
+    apart: boolean,
+    { attach, signal }: Pick<RunnerOptions, 'attach' | 'signal'>,
+  ): Promise<Comparer> {
     // Standard input tells the runner that we are alive, so orders go another way.
     const pipe = join(work, 'orders')
     await run('mkfifo', ['-m', '0600', '--', pipe])
@@ -59,7 +64,7 @@ export class Comparer {
     const onOutput = (chunk: Buffer) => {
       said.text = (said.text + chunk.toString()).slice(-4000)
     }
-    const action = await startAction(work, 'diff', [apart ? 'yes' : 'no', ...places], { signal, onOutput })
+    const action = await startAction(work, 'diff', [apart ? 'yes' : 'no', ...places], { attach, signal, onOutput })
     return new Comparer(work, action, createWriteStream(pipe, { flags: 'r+' }), said, signal)
   }
 

@@ -2,7 +2,8 @@
 # The one privileged part of git vlb. Attaches a disk image, mounts its root file system and runs a layer's script in
 # it, all inside private mount and PID namespaces: whatever happens, the kernel clears up when their first process ends.
 #
-# usage: runner.sh enter WORK ACTION ARGUMENT...     WORK: scratch folder with layer.qcow2, src/ and an empty ns/
+# usage: runner.sh enter WORK ATTACH ACTION ARGUMENT...
+# WORK: scratch folder with layer.qcow2, src/ and an empty ns/; ATTACH: auto, fuse, nbd, or an nbd device such as /dev/nbd0
 #
 # (for the action `shell`, these two are the user's terminal: WORK/tether and WORK/answers stand in for them)
 # standard input  lines "ID BASE64", the secrets of a script, then "go". Then it is only watched: when it ends, everything
@@ -24,9 +25,9 @@ die() { # CODE TEXT
   exit 70
 }
 
-enter() { # WORK ACTION ARGUMENT...
+enter() { # WORK ATTACH ACTION ARGUMENT...
   local status apart=(unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@")
-  if [ "$2" = shell ]; then
+  if [ "$3" = shell ]; then
     "${apart[@]}"
     status=$?
   else
@@ -50,9 +51,10 @@ secrets=()
 
 # Process 1 of the PID namespace: when it ends, the kernel kills all others in there, drops the mounts with the mount
 # namespace and with them the loop device (which mount(8) marks as auto-clear).
-supervise() { # WORK ACTION ARGUMENT...
-  local work=$1 action=$2
-  shift 2
+supervise() { # WORK ATTACH ACTION ARGUMENT...
+  # shellcheck disable=SC2034 # for attach
+  local work=$1 attach_by=$2 action=$3
+  shift 3
   if [ "$action" = shell ]; then
     exec 3<"$work/tether" {answers}>"$work/answers"
   else
@@ -76,7 +78,7 @@ supervise() { # WORK ACTION ARGUMENT...
   exit $?
 }
 
-for part in attach partitions probe paths lend packages layer host seal diff; do
+for part in attach nbd partitions probe paths lend packages layer host seal diff; do
   # shellcheck source=/dev/null
   . "${BASH_SOURCE[0]%/*}/runner/$part.sh"
 done

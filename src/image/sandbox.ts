@@ -3,17 +3,19 @@
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import type { Attach } from '../core/attach.ts'
 import { fstabIn } from '../core/disk.ts'
 import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.ts'
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
-import { emulatorHint } from '../host/tools.ts'
+import { attachHint, emulatorHint } from '../host/tools.ts'
 
 // Beside this file in src/, beside the bundle in dist/.
 export const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
 
 export interface RunnerOptions {
+  attach: Attach
   /** Ends everything in the namespaces when it fires. */
   signal: AbortSignal
   /** What scripts and tools print, as it comes. */
@@ -39,7 +41,7 @@ export async function startAction(
   options: RunnerOptions,
 ): Promise<Action> {
   options.signal.throwIfAborted()
-  const command = await asRoot('bash', [runner, 'enter', work, action, ...args])
+  const command = await asRoot('bash', [runner, 'enter', work, options.attach, action, ...args])
   const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
   for (const [id, value] of options.secrets ?? []) child.stdin?.write(`${id} ${value.toString('base64')}\n`)
   child.stdin?.write('go\n')
@@ -94,11 +96,15 @@ export function interpret(
 function reportedError(line: string): VlbError {
   const [, code = '', ...words] = line.split(' ')
   const known = (code in errorCodes ? code : 'VLB_HOST_KERNEL') as ErrorCode
-  const hint =
-    known === 'VLB_HOST_ARCHITECTURE'
-      ? emulatorHint()
-      : 'git vlb doctor shows what this host lacks; git vlb log shows the last log'
-  return new VlbError(known, printable(words.join(' ')), { hint })
+  return new VlbError(known, printable(words.join(' ')), { hint: hintFor(known) })
+}
+
+function hintFor(code: ErrorCode): string {
+  if (code === 'VLB_HOST_ARCHITECTURE') return emulatorHint()
+  if (code === 'VLB_HOST_ATTACH') return attachHint()
+  if (code === 'VLB_HOST_DEVICE')
+    return 'end what uses it (qemu-nbd --disconnect DEVICE), or let a free one be found: git config vlb.attach nbd, without --nbd'
+  return 'git vlb doctor shows what this host lacks; git vlb log shows the last log'
 }
 
 /** Lines of the disk's layout, for core/disk.ts. */

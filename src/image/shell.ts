@@ -2,11 +2,13 @@
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Attach } from '../core/attach.ts'
 import { asRoot } from '../host/privilege.ts'
 import { run, spawnInteractive } from '../host/run.ts'
 import { interpret, layerArguments, type RootPlace, runner, type ScriptRun } from './sandbox.ts'
 
 export interface ShellOptions {
+  attach: Attach
   signal: AbortSignal
   secrets: ReadonlyMap<string, Buffer>
   /** Standard input is a terminal; otherwise the shell reads its commands from it. */
@@ -24,7 +26,14 @@ export async function shellInImage(
   // The terminal takes standard input, so another pipe tells the runner that we are alive.
   const tether = join(work, 'tether')
   await run('mkfifo', ['-m', '0600', '--', tether])
-  const command = await asRoot('bash', [runner, 'enter', work, 'shell', ...layerArguments(root, script)])
+  const command = await asRoot('bash', [
+    runner,
+    'enter',
+    work,
+    options.attach,
+    'shell',
+    ...layerArguments(root, script),
+  ])
   const pipe = createWriteStream(tether, { flags: 'r+' })
   for (const [id, value] of options.secrets) pipe.write(`${id} ${value.toString('base64')}\n`)
   pipe.write('go\n')

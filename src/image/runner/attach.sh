@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # sourced by runner.sh; its parts share their variables
 # Attaches a disk image and mounts the root file system in it.
 
-# Exports the image as a plain file by FUSE: no nbd module, no device nodes, no udev. Sets `disk` to that file. Of a second
-# image that is NS/second/disk.
+# Shows the disk in an image file as the file or block device `disk`, by FUSE or nbd as `attach_by` has it. Of a second image
+# that is NS/second/disk.
 attach() { # WORK FILE FORMAT [FILE FORMAT]
-  local ns=$1/ns second=()
+  local ns=$1/ns nbds=()
   mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
   mkdir "$ns/root" "$ns/probe" "$ns/dns"
   disk=$ns/disk
@@ -12,12 +12,40 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
   if [ -n "${4-}" ]; then
     mkdir -p "$ns/second/root"
     : >"$ns/second/disk"
-    second=(
-      --blockdev "driver=file,node-name=file2,filename=${4//,/,,},cache.no-flush=on,discard=unmap"
-      --blockdev "driver=$5,node-name=disk2,file=file2,cache.no-flush=on,discard=unmap"
-      --export "type=fuse,id=disk2,node-name=disk2,mountpoint=${ns//,/,,}/second/disk,writable=on"
-    )
   fi
+  case $attach_by in
+    fuse)
+      attach_fuse "${@:2}" || die VLB_HOST_ATTACH "$fuse_lacks"
+      return
+      ;;
+    auto)
+      attach_fuse "${@:2}" && return
+      nbd_devices
+      ((${#nbds[@]} > 0)) || die VLB_HOST_ATTACH "the disk can be attached neither by FUSE ($fuse_lacks) nor by nbd (there is no /dev/nbd0)"
+      echo "git vlb: attaching by nbd, since $fuse_lacks" >&2
+      ;;
+    nbd) nbd_devices ;;
+    *) nbds=("$attach_by") ;;
+  esac
+  attach_nbd "$2" "$3" "${nbds[@]}"
+  if [ -n "${4-}" ]; then
+    disk=$ns/second/disk
+    attach_nbd "$4" "$5" "${nbds[@]}"
+    disk=$ns/disk
+  fi
+}
+
+# Exports the images as plain files by FUSE: no nbd module, no device nodes, no udev. Fails, with `fuse_lacks` set, where
+# that cannot be.
+attach_fuse() { # FILE FORMAT [FILE FORMAT]
+  local second=()
+  [ -c /dev/fuse ] || { fuse_lacks='there is no /dev/fuse' && return 1; }
+  type -P qemu-storage-daemon >/dev/null || { fuse_lacks='qemu-storage-daemon is not installed' && return 1; }
+  [ -z "${3-}" ] || second=(
+    --blockdev "driver=file,node-name=file2,filename=${3//,/,,},cache.no-flush=on,discard=unmap"
+    --blockdev "driver=$4,node-name=disk2,file=file2,cache.no-flush=on,discard=unmap"
+    --export "type=fuse,id=disk2,node-name=disk2,mountpoint=${ns//,/,,}/second/disk,writable=on"
+  )
   # no-flush: the engine flushes the file once, when it is finished; until then a crash drops it anyway.
   # The daemon gets a mount namespace of its own, with the export in it but nothing that is mounted from it. The last
   # process of a namespace unmounts what is in there. Were that the daemon, killed, it would wait for an answer of its
@@ -25,24 +53,35 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
   mount --make-shared "$ns"
   coproc daemon {
     exec unshare --mount --propagation unchanged -- qemu-storage-daemon \
-      --blockdev "driver=file,node-name=file,filename=${2//,/,,},cache.no-flush=on,discard=unmap" \
-      --blockdev "driver=$3,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
+      --blockdev "driver=file,node-name=file,filename=${1//,/,,},cache.no-flush=on,discard=unmap" \
+      --blockdev "driver=$2,node-name=disk,file=file,cache.no-flush=on,discard=unmap" \
       --export "type=fuse,id=disk,node-name=disk,mountpoint=${disk//,/,,},writable=on" \
       "${second[@]}" \
       --chardev stdio,id=control --monitor chardev=control
   }
-  # Copies of the descriptors: bash closes the originals by itself when the daemon ends.
-  exec {from_daemon}<&"${daemon[0]}" {to_daemon}>&"${daemon[1]}"
+  daemon_pid=$!
+  # Copies of the descriptors: bash closes the originals by itself when the daemon ends. It may have done so.
   # The daemon works through its options in order, so its greeting means that the export is there.
-  read -r -t 60 <&"$from_daemon" || die VLB_HOST_KERNEL "qemu-storage-daemon did not export the disk (FUSE exports need qemu 6.0 and /dev/fuse)"
-  # The export has come from there to here; from now on nothing goes either way.
+  if { exec {from_daemon}<&"${daemon[0]-}" {to_daemon}>&"${daemon[1]-}"; } 2>/dev/null && read -r -t 60 <&"$from_daemon"; then
+    # The export has come from there to here; from now on nothing goes either way.
+    mount --make-rprivate "$ns"
+    return
+  fi
+  fuse_lacks='qemu-storage-daemon did not export the disk; FUSE exports need qemu 6.0'
+  kill "$daemon_pid" 2>/dev/null
+  wait "$daemon_pid" 2>/dev/null
   mount --make-rprivate "$ns"
+  return 1
 }
 
 detach() {
+  [ -z "$nbd" ] || { detach_nbd && return; }
   printf '{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n' >&"$to_daemon"
-  # shellcheck disable=SC2154 # set by coproc
-  wait "$daemon_PID" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
+  wait "$daemon_pid" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
+}
+
+disk_size() { # prints bytes
+  if [ -b "$disk" ]; then blockdev --getsize64 "$disk"; else stat -c %s -- "$disk"; fi
 }
 
 mount_options() { # FILESYSTEM: options for a root file system that is built on
@@ -81,7 +120,8 @@ trim_root() { # FILE
   local place
   for place in "$root" "${trimmed[@]}"; do sync -f "$place"; done
   (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) && return
-  for place in "$root" "${trimmed[@]}"; do fstrim -- "$place" || true; done
+  # On nbd a kernel before 6.10 cannot tell of what is free.
+  for place in "$root" "${trimmed[@]}"; do fstrim --quiet-unsupported -- "$place" || true; done
 }
 
 unmount_root() {

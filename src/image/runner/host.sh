@@ -25,7 +25,7 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   sync -- "$disk" || die VLB_KILLED "what the script wrote could not be written to the snapshot; see the log"
   if [ "$status" = 0 ]; then
     probe_disk
-    tell "size $(stat -c %s -- "$disk")"
+    tell "size $(disk_size)"
   fi
   detach
   tell "exit $status"
@@ -65,6 +65,8 @@ helper_partition() { # NS DEVICE NUMBER
 # vlb-resize SIZE: makes the disk larger, in the words of truncate(1). Partitions stay as they are.
 helper_resize() { # NS DEVICE SIZE
   local size
+  # The kernel is told the size of an nbd device when it is connected.
+  [ ! -b "$1/disk" ] || { echo 'vlb-resize: not on a disk that is attached by nbd; disk.size in vlb.yaml makes it larger' >&2 && exit 1; }
   size=$(numfmt --from=iec -- "${3-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
   ((size >= $(stat -c %s -- "$1/disk"))) || { echo 'vlb-resize: a disk can only grow' >&2 && exit 1; }
   truncate -s $(((size + 65535) / 65536 * 65536)) -- "$1/disk" && losetup --set-capacity "$2"

@@ -4,7 +4,7 @@
 # The kernel may not know how to read partition tables, and udev may not run: both are read from the file.
 probe_disk() {
   local size whole table line id='' probe=${disk%/*}/probe
-  size=$(stat -c %s -- "$disk")
+  size=$(disk_size)
   whole=$(blkid -p -o export -- "$disk")
   table=$(sed -n 's/^PTTYPE=//p' <<<"$whole")
   case $table in
@@ -103,7 +103,7 @@ action_grow() { # WORK PARTITION START SIZE FILESYSTEM
     size=$(sfdisk --dump -- "$disk" | sed -nE "s/.*disk$number : start=.*size= *([0-9]+).*/\1/p")
     size=$((size * 512))
   else
-    size=$(stat -c %s -- "$disk")
+    size=$(disk_size)
   fi
   case $type in
     ext[234]) grow_ext "$start" "$size" "$type" ;;

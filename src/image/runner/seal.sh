@@ -24,7 +24,7 @@ action_seal() { # WORK START SIZE FILESYSTEM STEP...
     # not matter that its tables grow.
     for place in "$root" "${trimmed[@]}"; do
       sync -f "$place"
-      fstrim -- "$place" || true
+      fstrim --quiet-unsupported -- "$place" || true
     done
   fi
   unmount_root
