@@ -53,6 +53,7 @@ const testPackages = [
   'qemu-user-static',
   'binfmt-support',
   'chromium',
+  'cloud-guest-utils',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

@@ -165,7 +165,7 @@ step 'no resizing there' built 30_disk 'not on a disk that is attached by nbd'
 qemu-nbd --disconnect /dev/nbd0
 step 'idle in the end' idle
 step 'nothing left to build' vlb build --frozen
-step 'the kernel was content' bash -c "! dmesg | grep -iE 'BUG|Oops|hung task|blocked for more'"
+step 'the kernel was content' bash -c "! dmesg | grep -E 'BUG:|Oops|hung_task|blocked for more'"
 echo 'prove: all done'
 `
 

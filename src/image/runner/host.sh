@@ -11,12 +11,14 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   attach "$work" "$work/layer.qcow2" qcow2
   { mount --bind -- "$source" "$source" && mount -o remount,bind,ro -- "$source"; } || die VLB_HOST_KERNEL "cannot protect the parent's snapshot"
   loop_device "$disk" || die VLB_HOST_KERNEL "cannot make a loop device for the disk; see the log"
-  make_helpers
+  mkdir "$ns/bin" "$ns/dev"
+  ln -s "$device" "$ns/dev/disk0"
+  make_helpers "$work/layer.qcow2"
   before=$(cut -d ' ' -f 1 /proc/self/mountinfo)
   # Not in a mount namespace of its own: the kernel unmounts what is left in one at a time of its own, too.
   unshare --pid --ipc --uts --fork --kill-child -- \
     env -i "$@" "TMPDIR=$work/scratch/tmp" \
-    "$BASH" "$0" beside "$work" "$device" "./$script" "$source" "$work/layer.qcow2" "$device" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
+    "$BASH" "$0" beside "$work" "$device" "./$script" "$source" "$work/layer.qcow2" "$ns/dev/disk0" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
   status=$?
   unmount_since "$before"
   blockdev --flushbufs "$device" >&2
@@ -40,22 +42,21 @@ loop_device() { # FILE OPTION...
   [ -n "$device" ]
 }
 
-# What a modify-disk script has besides the host's programs: vlb-partition and vlb-resize.
-make_helpers() {
+# What a modify-disk script has besides the host's programs: vlb-partition and vlb-resize, and stand-ins for programs.
+make_helpers() { # TARGET
   local name
-  mkdir "$ns/bin"
-  for name in partition resize; do
-    printf '#!/bin/sh\nexec %q %q helper_%s %q %q "$@"\n' "$BASH" "$0" "$name" "$ns" "$device" >"$ns/bin/vlb-$name"
-    chmod 755 "$ns/bin/vlb-$name"
+  for name in vlb-partition vlb-resize qemu-img qemu-nbd partx partprobe; do
+    printf '#!/bin/sh\nexec %q %q helper_%s %q %q %q "$@"\n' "$BASH" "$0" "${name//-/_}" "$ns" "$device" "$1" >"$ns/bin/$name"
+    chmod 755 "$ns/bin/$name"
   done
 }
 
 # vlb-partition NUMBER: prints a block device for the partition, as the table is now. It is gone when the script is.
-helper_partition() { # NS DEVICE NUMBER
+helper_vlb_partition() { # NS DEVICE TARGET NUMBER
   local ns=$1 disk=$2 device='' hold start size
-  [[ ${3-} =~ ^[1-9][0-9]*$ ]] || { echo 'usage: vlb-partition NUMBER' >&2 && exit 2; }
-  read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$3 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
-  [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $3" >&2 && exit 1; }
+  [[ ${4-} =~ ^[1-9][0-9]*$ ]] || { echo 'usage: vlb-partition NUMBER' >&2 && exit 2; }
+  read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$4 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
+  [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $4" >&2 && exit 1; }
   loop_device "$disk" --offset $((start * 512)) --sizelimit $((size * 512)) || exit 1
   # Holds the device open.
   sleep infinity >/dev/null 2>&1 &
@@ -63,23 +64,84 @@ helper_partition() { # NS DEVICE NUMBER
 }
 
 # vlb-resize SIZE: makes the disk larger, in the words of truncate(1). Partitions stay as they are.
-helper_resize() { # NS DEVICE SIZE
+helper_vlb_resize() { # NS DEVICE TARGET SIZE
   local size
   # The kernel is told the size of an nbd device when it is connected.
   [ ! -b "$1/disk" ] || { echo 'vlb-resize: not on a disk that is attached by nbd; disk.size in vlb.yaml makes it larger' >&2 && exit 1; }
-  size=$(numfmt --from=iec -- "${3-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
+  size=$(numfmt --from=iec -- "${4-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
   ((size >= $(stat -c %s -- "$1/disk"))) || { echo 'vlb-resize: a disk can only grow' >&2 && exit 1; }
   truncate -s $(((size + 65535) / 65536 * 65536)) -- "$1/disk" && losetup --set-capacity "$2"
 }
 
+# Scripts for vm-layer-builder make TARGET and connect DEVICE by themselves. Here that is done already, and of it only the
+# size is left to be heeded.
+helper_qemu_img() { # NS DEVICE TARGET ARGUMENT...
+  local place=("${@:1:3}") target=$3 size=${!#} argument
+  shift 3
+  case ${1-} in
+    create | resize)
+      for argument; do
+        [ "$argument" = "$target" ] || continue
+        [ "$size" != "$target" ] || exit 0
+        [[ $size != +* ]] || size=$(($(stat -c %s -- "${place[0]}/disk") + $(numfmt --from=iec -- "${size#+}")))
+        helper_vlb_resize "${place[@]}" "$size"
+        exit
+      done
+      ;;
+  esac
+  exec qemu-img "$@"
+}
+
+helper_qemu_nbd() { # NS DEVICE TARGET ARGUMENT...
+  ! about_device "$@" || exit 0
+  exec qemu-nbd "${@:4}"
+}
+
+# Whether an argument is DEVICE, by its name or by the one that this is a link to.
+about_device() { # NS DEVICE TARGET ARGUMENT...
+  local argument
+  for argument in "${@:4}"; do
+    case ${argument#--*=} in "$1/dev/disk0" | "$2") return ;; esac
+  done
+  return 1
+}
+
+# The kernel is not told of partitions (it may know none), but the nodes beside DEVICE are.
+helper_partx() { # NS DEVICE TARGET ARGUMENT...
+  if about_device "$@" && [[ " ${*:4} " =~ \ (--add|--update|--delete|-[aud])\  ]]; then
+    show_partitions "${@:1:3}"
+    exit
+  fi
+  exec partx "${@:4}"
+}
+
+helper_partprobe() { # NS DEVICE TARGET ARGUMENT...
+  ! about_device "$@" || { show_partitions "${@:1:3}"; exit; }
+  exec partprobe "${@:4}"
+}
+
+# Nodes for the partitions, named as the kernel would: DEVICEp1. One that is where and what it was stays.
+show_partitions() { # NS DEVICE TARGET
+  local number place node
+  while read -r number place; do
+    [ "$(cat "$1/dev/place$number" 2>/dev/null)" != "$place" ] || continue
+    # What was written by way of the old node must be seen by way of the new one.
+    [ ! -e "$1/dev/disk0p$number" ] || blockdev --flushbufs "$1/dev/disk0p$number"
+    node=$(helper_vlb_partition "$1" "$2" "$3" "$number") || return
+    ln -sfn "$node" "$1/dev/disk0p$number"
+    printf '%s' "$place" >"$1/dev/place$number"
+  done < <(sfdisk --dump -- "$2" 2>/dev/null | sed -nE "s|^${2}p([0-9]+) : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2 \\3|p")
+}
+
 # Process 1 of a modify-disk script's PID namespace.
 beside() { # WORK DEVICE COMMAND...
-  local number
+  local node
   mount -t proc -o nosuid,nodev,noexec proc /proc || exit 70
   cd "$1/src" || exit 70
-  while read -r number; do
-    export "VLB_PARTITION_$number=$(helper_partition "$1/ns" "$2" "$number")"
-  done < <(sfdisk --dump -- "$2" 2>/dev/null | sed -nE "s|^${2}p([0-9]+) : .*|\\1|p")
+  show_partitions "$1/ns" "$2" ''
+  for node in "$1"/ns/dev/disk0p*; do
+    [ ! -e "$node" ] || export "VLB_PARTITION_${node##*p}=$(readlink -- "$node")"
+  done
   PATH=$1/ns/bin:$PATH
   export -n PWD OLDPWD SHLVL LC_ALL
   "${@:3}" </dev/null &
