@@ -6,7 +6,7 @@ import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLayerName, type Layer, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
-import { loadIsomorphic, lookup, type Objects, openObjects } from '../git/objects.ts'
+import { lookup, type Objects, openObjects, warmUp } from '../git/objects.ts'
 import { openRepository, type Repository, type Revision, readSettings, resolveRevision } from '../git/repo.ts'
 import { layerFolders, readWorkingTree, type WorkingTree } from '../git/worktree.ts'
 import type { Environment } from '../host/env.ts'
@@ -86,7 +86,7 @@ async function readWorkingSource(project: Project, included: readonly string[]):
     layerFolders(project.folder),
     readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), included),
     // git is at work for some milliseconds; this process has nothing else to do.
-    loadIsomorphic(),
+    warmUp(project.repo),
   ])
   return await withObjects(await openObjects(project.repo, working.env), (objects) =>
     readWorkingLayers(project, config, names, working, objects),

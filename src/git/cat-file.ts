@@ -23,6 +23,12 @@ interface Session {
   asked: string[]
 }
 
+/**
+ * What git-replace(1) shows in place of an object would have the key of the object and another content, on this clone
+ * alone. So every git of ours sees objects as their ids say.
+ */
+export const trueObjects: Environment = { GIT_NO_REPLACE_OBJECTS: '1' }
+
 export class CatFile {
   readonly #cwd: string
   readonly #env: Environment
@@ -33,7 +39,7 @@ export class CatFile {
   /** When `signal` fires, reading fails with its reason. */
   constructor(cwd: string, env: Environment, signal?: AbortSignal) {
     this.#cwd = cwd
-    this.#env = env
+    this.#env = { ...env, ...trueObjects }
     this.#signal = signal
     this.#session = this.#start()
     signal?.addEventListener('abort', this.#stop, { once: true })

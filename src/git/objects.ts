@@ -2,7 +2,7 @@
 
 import fs from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
@@ -19,8 +19,12 @@ export interface Objects {
   close(): Promise<void>
 }
 
-/** isomorphic-git loads a pack whole; beyond this many bytes of packs git itself reads. */
+/**
+ * isomorphic-git loads a pack whole, and makes a map of its whole index. Beyond these many bytes git itself reads: it
+ * takes some milliseconds to start, however much there is. An index of this length names some 9000 objects.
+ */
 const packLimit = 64 * 2 ** 20
+const indexLimit = 2 ** 18
 
 /** Opens the repository's objects. `env` may point git at further object folders; isomorphic-git cannot follow there. */
 export async function openObjects(repo: Repository, env: Environment = {}): Promise<Objects> {
@@ -35,15 +39,18 @@ async function isomorphicCan(repo: Repository): Promise<boolean> {
   const config = await readFile(join(repo.commonDir, 'config'), 'utf8').catch(() => '')
   // Partial clones fetch what they lack on demand, which only git does.
   if (/^\s*(partialclone|promisor)\s*=/im.test(config)) return false
-  // `git replace` shows one object in place of another.
-  if (await exists(join(repo.commonDir, 'refs/replace'))) return false
-  if ((await readFile(join(repo.commonDir, 'packed-refs'), 'latin1').catch(() => '')).includes(' refs/replace/'))
-    return false
-  let bytes = 0
+  const left = { '.pack': packLimit, '.idx': indexLimit }
   for (const name of await readdir(join(objects, 'pack')).catch(() => [])) {
-    if (name.endsWith('.pack')) bytes += (await stat(join(objects, 'pack', name)).catch(() => ({ size: 0 }))).size
+    const kind = extname(name)
+    if (kind !== '.pack' && kind !== '.idx') continue
+    left[kind] -= (await stat(join(objects, 'pack', name)).catch(() => ({ size: 0 }))).size
   }
-  return bytes <= packLimit
+  return left['.pack'] >= 0 && left['.idx'] >= 0
+}
+
+/** Loads what reading the repository's objects will take, while git works on something else: 20 ms the first time. */
+export async function warmUp(repo: Repository): Promise<void> {
+  if (await isomorphicCan(repo)) await loadIsomorphic()
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -70,8 +77,7 @@ function cached(objects: Objects): Objects {
 
 type Isomorphic = typeof import('isomorphic-git')['default']
 
-/** Takes 20 ms the first time: start it early, while git works on something else. */
-export async function loadIsomorphic(): Promise<Isomorphic> {
+async function loadIsomorphic(): Promise<Isomorphic> {
   // CommonJS: everything hangs on the default export once it is bundled.
   return (await import('isomorphic-git')).default
 }

@@ -6,6 +6,7 @@ import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { childEnvironment, type Environment } from '../host/env.ts'
 import { ask, spawnInteractive, ToolError } from '../host/run.ts'
+import { trueObjects } from './cat-file.ts'
 
 export interface Repository {
   /** Where commands run: a folder in the working tree, or the bare repository itself. */
@@ -30,12 +31,12 @@ export function said(error: ToolError): string {
 
 /** Runs a git command that only reads, and returns what it printed. */
 export async function gitRead(cwd: string, args: readonly string[], env: Environment = {}): Promise<string> {
-  return (await ask('git', args, { cwd, env })).stdout
+  return (await ask('git', args, { cwd, env: { ...env, ...trueObjects } })).stdout
 }
 
 /** The same, for a command that may have no answer: undefined when git ends with status 1. */
 async function gitAsk(cwd: string, args: readonly string[]): Promise<string | undefined> {
-  const { stdout, exitCode } = await ask('git', args, { cwd, ok: [0, 1] })
+  const { stdout, exitCode } = await ask('git', args, { cwd, env: trueObjects, ok: [0, 1] })
   return exitCode === 0 ? stdout.replace(/\n$/, '') : undefined
 }
 
@@ -84,6 +85,13 @@ function notReadable(error: ToolError, here: string): VlbError {
   if (/dubious ownership/.test(error.stderr)) {
     return new VlbError('VLB_GIT', `git refuses to work here: ${said(error)}`, {
       hint: `git config --global --add safe.directory ${here}`,
+    })
+  }
+  const [, extensions] = /unknown repository extensions? found:([\s\S]*)/.exec(error.stderr) ?? []
+  if (extensions !== undefined) {
+    const names = printable(extensions.trim().replace(/\s+/g, ', '))
+    return new VlbError('VLB_GIT', `this git is too old for the repository here: it does not know ${names}`, {
+      hint: 'install a newer git (refstorage, for reftable, came with 2.45); see: git --version',
     })
   }
   if (!/not a git repository/.test(error.stderr)) {

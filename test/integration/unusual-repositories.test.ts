@@ -2,8 +2,9 @@
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { describe, expect, inject } from 'vitest'
+import { hasReftable } from '../rig/need.ts'
 import { complains } from '../rig/refused.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
 
@@ -58,13 +59,23 @@ describe('the same keys', () => {
       ['shallow', ['--depth=1'], url],
       ['shared', ['--shared'], rig.repo],
       ['partial', ['--filter=blob:none'], url],
+      ['treeless', ['--filter=tree:0'], url],
+      ['referring', [`--reference=${rig.repo}`], url],
     ] as const) {
       const clone = `${rig.folder}/${name}`
       git(rig, rig.folder, 'clone', '--quiet', ...options, from, clone)
       expect(await keys(rig, clone), name).toEqual(expected)
       expect(await keys(rig, clone, 'HEAD'), `${name}, by revision`).toEqual(expected)
     }
+    for (const name of ['shallow', 'partial', 'treeless']) {
+      git(rig, `${rig.folder}/${name}`, 'worktree', 'add', '-q', '--detach', `${rig.folder}/${name}-2`)
+      expect(await keys(rig, `${rig.folder}/${name}-2`), `${name}, linked worktree`).toEqual(expected)
+    }
     rig.git('gc', '--quiet', '--aggressive')
+    rig.git('pack-refs', '--all')
+    expect(await keys(rig, rig.repo, 'main')).toEqual(expected)
+    rig.git('multi-pack-index', 'write')
+    rig.git('commit-graph', 'write', '--reachable', '--changed-paths')
     expect(await keys(rig, rig.repo)).toEqual(expected)
     expect(await build(rig, `${rig.folder}/shared`)).toEqual(built)
   })
@@ -81,6 +92,87 @@ describe('the same keys', () => {
     rig.commit()
     expect(await keys(rig, rig.repo)).toEqual(untracked)
     expect(await keys(rig, rig.repo, 'HEAD')).toEqual(untracked)
+  })
+
+  rigTest('whatever git replace and grafts show in place of an object', async (rig) => {
+    project(rig)
+    const expected = await keys(rig, rig.repo, 'HEAD')
+    const original = rig.git('rev-parse', 'HEAD').trim()
+    rig.write({ '10_a/a/motd': 'another\n', '20_b/build-layer': '#!/bin/sh\necho other > /b\n' })
+    rig.commit('other')
+    const other = await keys(rig, rig.repo)
+    const id = (name: string) => rig.git('rev-parse', name).trim()
+    const pairs = ['', '^{tree}', ':10_a', ':20_b/build-layer'].map((part) => [original + part, `HEAD${part}`].map(id))
+    rig.git('checkout', '-q', original)
+    for (const packed of [false, true]) {
+      for (const [from = '', to = ''] of pairs) {
+        rig.git('replace', from, to)
+        if (packed) rig.git('pack-refs', '--all')
+        expect(await keys(rig, rig.repo, original), `${from} replaced`).toEqual(expected)
+        expect(await keys(rig, rig.repo), `${from} replaced, working tree`).toEqual(expected)
+        rig.git('replace', '-d', from)
+      }
+    }
+    const [script = '', otherScript = ''] = pairs.at(-1) ?? []
+    rig.git('replace', script, otherScript)
+    const image = `${rig.folder}/out.qcow2`
+    expect(await build(rig, rig.repo, original, '-o', image)).toEqual(built)
+    expect(rig.readFromImage(image, '/b'), 'what has that id is built').toBe('b\n')
+    rig.git('replace', '-d', script)
+    // What a replacement brought into the working tree is a change like any other.
+    rig.git('replace', original, id('main'))
+    rig.git('reset', '-q', '--hard')
+    expect(await keys(rig, rig.repo)).toEqual(other)
+    expect(await build(rig, rig.repo)).toEqual(built)
+    expect(rig.readFromImage(rig.path('build/image.qcow2'), '/motd')).toBe('another\n')
+    rig.git('replace', '-d', original)
+    rig.git('reset', '-q', '--hard')
+    rig.write({ '.git/info/grafts': `${original}\n` })
+    expect(await keys(rig, rig.repo)).toEqual(expected)
+  })
+
+  rigTest('as a submodule of another repository, and beside one', async (rig) => {
+    project(rig)
+    const expected = await keys(rig, rig.repo)
+    const above = `${rig.folder}/above`
+    git(rig, rig.folder, 'init', '--quiet', above)
+    git(rig, above, '-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', rig.repo, 'image')
+    expect(await keys(rig, `${above}/image`)).toEqual(expected)
+    expect(await keys(rig, `${above}/image`, 'HEAD')).toEqual(expected)
+    expect(await build(rig, `${above}/image/10_a`)).toEqual(built)
+    expect(existsSync(`${above}/.git/modules/image/vlb/snapshots`)).toBe(true)
+    git(rig, above, 'commit', '-q', '-m', 'with an image')
+    rig.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', above, 'shared')
+    expect(await keys(rig, rig.repo)).toEqual(expected)
+    rig.commit('with a submodule')
+    expect(await keys(rig, rig.repo, 'HEAD')).toEqual(expected)
+  })
+
+  rigTest('with refs in a reftable, which a git before 2.45 does not know, and says so', async (rig) => {
+    project(rig)
+    if (!hasReftable()) {
+      rig.git('config', 'core.repositoryFormatVersion', '1')
+      rig.git('config', 'extensions.refStorage', 'reftable')
+      const says = 'too old for the repository here: it does not know refstorage'
+      complains(await rig.vlb(['status']), { status: 4, says, hint: 'came with 2.45' })
+      return
+    }
+    const expected = await keys(rig, rig.repo)
+    const repo = `${rig.folder}/reftable`
+    git(rig, rig.folder, 'clone', '--quiet', '--ref-format=reftable', rig.repo, repo)
+    expect(await keys(rig, repo)).toEqual(expected)
+    git(rig, repo, 'tag', 'v1')
+    git(rig, repo, 'checkout', '-q', '-b', 'next')
+    writeFileSync(`${repo}/20_b/build-layer`, '#!/bin/sh\necho next > /b\n')
+    git(rig, repo, 'commit', '-qam', 'next')
+    for (const name of ['v1', 'main', 'HEAD~']) expect(await keys(rig, repo, name), name).toEqual(expected)
+    const [a, b] = await keys(rig, repo)
+    expect(a).toBe(expected[0])
+    expect(b).not.toBe(expected[1])
+    expect((await json(rig, repo, 'status')).rev).toBe('next')
+    git(rig, repo, 'worktree', 'add', '-q', `${rig.folder}/linked`, 'main')
+    expect(await keys(rig, `${rig.folder}/linked`)).toEqual(expected)
+    expect(await build(rig, repo, 'v1', '-o', `${rig.folder}/out.qcow2`)).toEqual(built)
   })
 })
 

@@ -1,6 +1,8 @@
 // What a test needs of the host. Lacking, the test is skipped with the reason; with VLB_TEST_REQUIRE=all it fails.
 import { execFileSync } from 'node:child_process'
-import { accessSync } from 'node:fs'
+import { accessSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 export type Need = 'root' | 'fuse' | 'loop' | `tool:${string}`
 
@@ -17,6 +19,19 @@ function lacking(need: Need): string | undefined {
     return undefined
   } catch {
     return kind === 'tool' ? `no ${name}` : `no /dev/${kind}`
+  }
+}
+
+/** Whether git can keep refs in a reftable, as it can since 2.45. */
+export function hasReftable(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'vlb-need-'))
+  try {
+    execFileSync('git', ['init', '--quiet', '--ref-format=reftable', folder], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  } finally {
+    rmSync(folder, { recursive: true })
   }
 }
 
