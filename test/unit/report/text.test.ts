@@ -1,5 +1,5 @@
 // Results as text for people.
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { VlbError } from '../../../src/core/errors.ts'
 import type { BuildResult, CommandResult, PrebuildStatus, StatusResult } from '../../../src/core/results.ts'
 import { buildErrorText, errorText } from '../../../src/report/error.ts'
@@ -9,6 +9,8 @@ import { resultText } from '../../../src/report/text.ts'
 
 const style: Style = (_look, text) => text
 const text = (result: CommandResult) => resultText(result, { style, cwd: '/p' })
+// The clock stands still: ages are the same however slow the machine is.
+vi.useFakeTimers({ toFake: ['Date'] })
 const ago = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString()
 const key = 'abcdef0123456789'.repeat(4)
 
