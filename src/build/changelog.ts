@@ -167,16 +167,19 @@ async function describeEnd(context: BuildContext, side: Side, known: Known | und
 async function packageChanges({ from, to, older, newer }: Ends): Promise<Pick<Changelog, 'packages' | 'notes'>> {
   const [before, after] = [await older?.packages(), await newer?.packages()]
   const notes: string[] = []
+  const unknown = [before ? [] : printable(from.rev), after ? [] : printable(to.rev)].flat()
+  if (unknown.length > 0) {
+    const builds = `git vlb build ${unknown.join(' ')}`
+    notes.push(
+      `The packages of ${unknown.join(' and ')} are not known here. If another clone built it: \`git fetch origin refs/notes/vlb:refs/notes/vlb\`; else: \`${builds}\`.`,
+    )
+  }
   for (const [side, list] of [
     [from, before],
     [to, after],
   ] as const) {
-    const rev = printable(side.rev)
-    if (!list) {
-      notes.push(
-        `The packages of ${rev} are not known here. If another clone built it: \`git fetch origin refs/notes/vlb:refs/notes/vlb\`; else: \`git vlb build ${rev}\`.`,
-      )
-    } else if (list.problem !== undefined) notes.push(`The packages of ${rev} may be incomplete: ${list.problem}.`)
+    if (list?.problem !== undefined)
+      notes.push(`The packages of ${printable(side.rev)} may be incomplete: ${list.problem}.`)
   }
   if (!before || !after) {
     const none = { added: [], removed: [], upgraded: [], major: [] }

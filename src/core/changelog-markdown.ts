@@ -150,13 +150,16 @@ function code(text: string): string {
   return `${tick}${space}${clean}${space}${tick}`
 }
 
-/** Text that is only text. `@name` would send somebody a message. */
+/** Text that is only text. `@name` would send somebody a message. `keepCode`: what is between backticks stays code. */
 function plain(text: string, keepCode = false): string {
-  const special = keepCode ? /[\\*_[\]<>|~&#]/g : /[\\`*_[\]<>|~&]/g
+  // Inside a word "_" means itself, and a lonely "~" strikes nothing through.
+  const special = /[\\`*[\]<>|&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|~(?=.*~)|(?<=~.*)~/g
   return printable(text, 500)
-    .replace(special, (c) => (c === '<' ? '&lt;' : c === '>' ? '&gt;' : c === '&' ? '&amp;' : `\\${c}`))
+    .replace(special, (c) => escapes[c] ?? (c === '`' && keepCode ? c : `\\${c}`))
     .replace(/(^|[^\w`])@(?=\w)/g, '$1@<!-- -->')
 }
+
+const escapes: Record<string, string> = { '<': '&lt;', '>': '&gt;', '&': '&amp;' }
 
 function html(text: string): string {
   return printable(text, 200).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')

@@ -104,10 +104,6 @@ rigTest('the changelog of two tags names what changed, on a clone that only fetc
   expect(JSON.parse(await there('v1..v2', '--json'))).toEqual(here)
   expect(await there(), 'HEAD is v2').toBe(await there('v2'))
   expect(await there('v2')).toBe(markdown)
-  if (process.env['VLB_TEST_SHOW']) {
-    process.stdout.write(markdown)
-    await there('v2', '-o', '/tmp/notes-try/changelog.html')
-  }
 })
 
 const layersOf = (data: { layers: { name: string; change: string; was: string[] }[] }) =>

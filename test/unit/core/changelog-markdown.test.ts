@@ -46,7 +46,7 @@ test('a changelog in Markdown', () => {
 
     ### Commits
 
-    - dddddddd rollup of 30\\_a to 31\\_b — Ann Onymous, 2024-02-03 (\`30_web\`, rollup)
+    - dddddddd rollup of 30_a to 31_b — Ann Onymous, 2024-02-03 (\`30_web\`, rollup)
     - cccccccc site: \\*bold\\* &lt;img src=x onerror=alert(1)&gt; @<!-- -->everyone \\| \\\`tick\\\` ? — &lt;b&gt;Eve&lt;/b&gt;, 2024-02-03 (\`20_site\`, \`vlb.yaml\`)
 
     ### Commits that only v1.0 has
