@@ -15,6 +15,7 @@ import { changelogHtml } from '../core/changelog-html.ts'
 import { changelogMarkdown } from '../core/changelog-markdown.ts'
 import { configFile } from '../core/config.ts'
 import { printable, VlbError } from '../core/errors.ts'
+import { type ListedFile, listedFiles } from '../core/file-list.ts'
 import { treeId } from '../core/ids.ts'
 import { comparePackages } from '../core/package-changes.ts'
 import { commitDate, commitsBetween, isAncestor, previousTag, tagsAt } from '../git/commits.ts'
@@ -24,24 +25,55 @@ import { explainWriteError } from '../host/files.ts'
 import { attribute } from './attribution.ts'
 import type { BuildContext } from './context.ts'
 import { FileComparer } from './file-changes.ts'
+import type { SideOptions } from './operands.ts'
 import { type Known, knownOf } from './recorded.ts'
 import { filesOf, readSide, type Side } from './sides.ts'
 
 export const changelogFormats = ['md', 'json', 'html'] as const
 export type ChangelogFormat = (typeof changelogFormats)[number]
 
+export interface ChangelogOptions {
+  /** Compare the files of the two images; with these, what is missing of them is built. */
+  files?: Pick<SideOptions, 'env' | 'secrets'> | undefined
+}
+
 /** What changed between the ends that `range` names. */
-export async function changelog(context: BuildContext, range: string | undefined): Promise<Changelog> {
+export async function changelog(
+  context: BuildContext,
+  range: string | undefined,
+  options: ChangelogOptions = {},
+): Promise<Changelog> {
   const { project } = context
   const [older, newer] = await endsOf(context, range)
   const objects = await openObjects(project.repo)
   try {
     const from = await readSide(project, objects, older)
     const to = await readSide(project, objects, newer)
-    return await compare(context, objects, from, to)
+    // What is built for that is known afterwards.
+    const files = options.files && (await changedFiles(context, from, to, options.files))
+    return { ...(await compare(context, objects, from, to)), ...(files ? { files } : {}) }
   } finally {
     await objects.close()
   }
+}
+
+async function changedFiles(
+  context: BuildContext,
+  from: Side,
+  to: Side,
+  options: Pick<SideOptions, 'env' | 'secrets'>,
+): Promise<ListedFile[]> {
+  const [{ diffTrees }, { openSides }] = await Promise.all([import('./diff.ts'), import('./operands.ts')])
+  await context.store.prepare()
+  const top = ({ commit, layers, rev }: Side) => {
+    const last = layers.at(-1)
+    if (last) return `${commit}:${last.name}`
+    throw new VlbError('VLB_NO_LAYERS', `${printable(rev)} has no layers whose files could be compared`, {
+      hint: 'leave --files out',
+    })
+  }
+  const [a, b] = await openSides(context, [top(from), top(to)], { ...options, cwd: context.project.folder })
+  return listedFiles((await diffTrees(context, a, b)).changes)
 }
 
 /** `A..B`, where an end left out is HEAD; a revision alone begins at the last tag before it. */

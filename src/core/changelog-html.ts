@@ -8,6 +8,8 @@ import {
   growth,
   layerWords,
   listedPackages,
+  listedWords,
+  listSummary,
   type PackageRow,
   plural,
   shortCommit,
@@ -41,7 +43,7 @@ export function changelogHtml(data: Changelog): string {
     .join('')}</ul>
 </header>
 <main>
-${data.notes.map((note) => `<p class="note">${withCode(note)}</p>\n`).join('')}${layersSection(data)}${packagesSection(data)}${commitsSection('Commits', data.commits, true)}${commitsSection(`Commits that only ${esc(from.rev)} has`, data.missing, data.commits.length === 0)}${filesSection(data)}${imageSection(data)}</main>
+${data.notes.map((note) => `<p class="note">${withCode(note)}</p>\n`).join('')}${layersSection(data)}${packagesSection(data)}${commitsSection('Commits', data.commits, true)}${commitsSection(`Commits that only ${esc(from.rev)} has`, data.missing, data.commits.length === 0)}${filesSection(data)}${listSection(data)}${imageSection(data)}</main>
 <footer>made by git vlb</footer>
 </body>
 </html>
@@ -154,6 +156,22 @@ function fileBlock(file: FileChange): string {
 function patchLine(line: string): string {
   const kind = { '+': 'plus', '-': 'minus', '@': 'hunk', '\\': 'hunk' }[line[0] ?? ''] ?? ''
   return `<span${kind === '' ? '' : ` class="${kind}"`}>${escapeHtml(line)}\n</span>`
+}
+
+/** Rows that a browser still shows at once. */
+const rowLimit = 5000
+
+function listSection({ files }: Changelog): string {
+  if (files === undefined) return ''
+  if (files.length === 0) return section('Files of the image', '<p class="dim">All are the same.</p>')
+  const rows = files.slice(0, rowLimit).map((file) => {
+    const look = file.change === 'renamed' ? 'renamed' : file.change
+    return `<tr><td><code>${esc(file.path)}</code></td><td><span class="mark ${look}"></span>${esc(listedWords(file))}</td></tr>`
+  })
+  const left = files.length - rows.length
+  const more = left > 0 ? `<p class="dim">${left} more are not shown.</p>` : ''
+  const table = `<div class="scroll"><table>\n${rows.join('\n')}\n</table>${more}</div>`
+  return section('Files of the image', `<details><summary>${esc(listSummary(files))}</summary>${table}</details>`)
 }
 
 function imageSection({ from, to }: Changelog): string {

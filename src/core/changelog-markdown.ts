@@ -6,6 +6,8 @@ import {
   fileWords,
   layerWords,
   listedPackages,
+  listedWords,
+  listSummary,
   type PackageRow,
   plural,
   quietLayers,
@@ -37,6 +39,7 @@ export function changelogMarkdown(data: Changelog): string {
     commitsPart('Commits', data.commits),
     commitsPart(`Commits that only ${plain(from.rev)} has`, data.missing),
     filesPart(data),
+    listPart(data),
     imagePart(data),
   ]
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`
@@ -116,6 +119,16 @@ function fileBlock(file: FileChange, patch: string | undefined): string {
   const left = file.patch !== undefined && patch === undefined ? ', too long to show here' : ''
   const head = `${code(file.path)} ${plain(fileWords(file))}${left}`
   return patch === undefined ? head : `${head}\n\n${fenced(visible(patch))}`
+}
+
+function listPart({ files }: Changelog): string {
+  if (files === undefined) return ''
+  const lines = files.slice(0, rowLimit).map((file) => `- ${code(file.path)} ${plain(listedWords(file))}`)
+  const left = files.length - lines.length
+  const more = left > 0 ? [`\n${left} more are not shown.`] : []
+  const list =
+    files.length === 0 ? 'All files are the same.' : details(listSummary(files), [...lines, ...more].join('\n'))
+  return `### Files of the image\n\n${list}`
 }
 
 function imagePart({ from, to }: Changelog): string {

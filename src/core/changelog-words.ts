@@ -1,5 +1,6 @@
 // The words of a changelog, the same in all its forms. Plain text: each form escapes it in its own way.
 import type { Changelog, ChangelogLayer, FileChange } from './changelog.ts'
+import type { ListedFile } from './file-list.ts'
 import { short } from './ids.ts'
 import type { PackageChanges } from './package-changes.ts'
 import type { Package } from './packages.ts'
@@ -156,4 +157,25 @@ export function visible(text: string): string {
     const code = c.codePointAt(0) ?? 0
     return code < 32 ? String.fromCodePoint(0x2400 + code) : '\ufffd'
   })
+}
+
+/** `3 files changed, 1 added; +1.2 MiB`. */
+export function listSummary(files: readonly ListedFile[]): string {
+  const count = (word: string) => files.filter(({ change }) => change === word).length
+  const kinds = ['changed', 'added', 'removed', 'renamed'].map((word): [string, number] => [word, count(word)])
+  const bytes = files.reduce((sum, { before, after }) => sum + (after?.size ?? 0) - (before?.size ?? 0), 0)
+  return `${listed(kinds, 'file') || 'all files are the same'}${bytes === 0 ? '' : `; ${growth(0, bytes)}`}`
+}
+
+/** What became of a file of the image. */
+export function listedWords({ change, from, what, before, after }: ListedFile): string {
+  const size = growthOf(before?.size, after?.size)
+  // The size says it.
+  const aspects = change === 'changed' ? what.filter((aspect) => aspect !== 'content' && aspect !== 'size') : []
+  return [change, from === undefined ? '' : `was ${from}`, ...aspects, size].filter((text) => text !== '').join(', ')
+}
+
+function growthOf(from: number | undefined, to: number | undefined): string {
+  if (from === undefined || to === undefined || from === to) return to === undefined ? '' : formatBytes(to)
+  return `${formatBytes(from)} → ${formatBytes(to)}`
 }

@@ -1,5 +1,6 @@
 // What changed between two revisions of a project, as data: its form, and how the layers of the two are told apart. Pure:
 // what git and the store say is handed in.
+import type { ListedFile } from './file-list.ts'
 import { compareLayerNames } from './layer.ts'
 import type { PackageChanges } from './package-changes.ts'
 import type { RecordedImage } from './record.ts'
@@ -247,6 +248,8 @@ export interface Changelog {
   }
   /** vlb.yaml. */
   config: FileChange | null
+  /** Of the images, where that was asked for. */
+  files?: ListedFile[]
   /** What a reader must know of the above, each with the command that helps. */
   notes: string[]
 }

@@ -1,5 +1,6 @@
 // What differs between the files of two disks, as text in git's forms and as JSON.
 import type { FileChange, FilePatch, FileState } from '../core/file-diff.ts'
+import { type ListedFile, listedFiles } from '../core/file-list.ts'
 import { decoded, quotedName } from '../core/file-names.ts'
 import type { DiffResult } from '../core/results.ts'
 import { formatBytes } from '../core/units.ts'
@@ -191,32 +192,6 @@ function caret(char: string): string {
 }
 
 /** For `--json`: names as text; of one that is no UTF-8, the bytes besides. */
-export function diffJson({ changes }: DiffResult): object[] {
-  return changes.map(({ path, from, before, after, ...rest }) => ({
-    ...named('path', path),
-    ...(from === undefined ? {} : named('from', from)),
-    ...rest,
-    before: stateJson(before),
-    after: stateJson(after),
-  }))
-}
-
-function stateJson(state: FileState | null): object | null {
-  if (!state) return null
-  const { target, link, xattrs, ...rest } = state
-  return {
-    ...rest,
-    ...(target === undefined ? {} : named('target', target)),
-    ...(link === undefined ? {} : named('link', link)),
-    ...(xattrs === undefined
-      ? {}
-      : { xattrs: Object.fromEntries(Object.entries(xattrs).map(([name, value]) => [quotedName(name), value])) }),
-  }
-}
-
-function named(field: string, bytes: string): object {
-  const text = decoded(bytes)
-  if (text !== undefined) return { [field]: text }
-  const raw = Buffer.from(bytes, 'latin1')
-  return { [field]: raw.toString('utf8'), [`${field}Bytes`]: raw.toString('base64') }
+export function diffJson({ changes }: DiffResult): ListedFile[] {
+  return listedFiles(changes)
 }

@@ -59,7 +59,7 @@ rigTest(
     const dom = chromium(rig, '--dump-dom', `file://${page}`)
     expect(dom).toContain('<h1>v1.0 <span class="arrow">→</span> v1.1</h1>')
     expect(dom).not.toMatch(/<(script|img)/)
-    expect(dom.match(/<details/g)).toHaveLength(3)
+    expect(dom.match(/<details/g)).toHaveLength(4)
     expect(dom.match(/class="bar"/g)).toHaveLength(sample.layers.length)
   },
   ['tool:chromium'],

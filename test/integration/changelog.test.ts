@@ -85,6 +85,14 @@ rigTest('the changelog of two tags names what changed, on a clone that only fetc
   expect(here.from).toMatchObject({ rev: 'v1', record: 'notes' })
   expect(here.config.patch).toContain('+seal: false')
 
+  const { files } = await rig.json('changelog', 'v1..v2', '--files')
+  expect(files.map(({ path, change }: Record<string, string>) => `${change} ${path}`)).toEqual([
+    'changed /index.html',
+    'added /new',
+    'changed /var/lib/dpkg/status',
+  ])
+  expect((await rig.vlb(['changelog', '--env', 'A=b'])).code).toBe(2)
+
   const clone = join(rig.folder, 'clone')
   rig.git('clone', '--quiet', `file://${rig.repo}`, clone)
   const there = async (...args: string[]) => {

@@ -83,6 +83,15 @@ test('a changelog in Markdown', () => {
 
     </details>
 
+    ### Files of the image
+
+    <details><summary>1 file changed, 1 added; +2.8 KiB</summary>
+
+    - \`\` /etc/\`x\`|<b> \`\` changed, mode, 100 B → 2.9 KiB
+    - \`/new?line\` added, 5 B
+
+    </details>
+
     ### Image
 
     qcow2, 1.0 GiB, before 768 MiB, SHA-256 \`2222222222222222222222222222222222222222222222222222222222222222\`
@@ -94,7 +103,7 @@ test('nothing changed', () => {
   const layers = sample.layers.slice(0, 1)
   const packages = { ...sample.packages, upgraded: [], added: [], removed: [], major: [] }
   const image = { from: { ...sample.from, image: null }, to: { ...sample.to, image: null, base: 'sha256:1111' } }
-  const same = { ...sample, ...image, layers, packages, commits: [], missing: [], config: null, notes: [] }
+  const same = { ...sample, ...image, layers, packages, commits: [], missing: [], config: null, files: [], notes: [] }
   expect(changelogMarkdown(same)).toMatchInlineSnapshot(`
     "## web: v1.0 → v1.1
 
@@ -103,6 +112,10 @@ test('nothing changed', () => {
     ### Layers
 
     All unchanged: \`00_base\`.
+
+    ### Files of the image
+
+    All files are the same.
     "
   `)
   const unknown = { ...same, packages: { ...packages, known: false, manager: null } }

@@ -109,5 +109,21 @@ export const sample: Changelog = {
     major: ['linux-image-6.1.0-20-amd64', 'libc6'],
   },
   config: { path: 'vlb.yaml', change: 'changed', patch: '@@ -3,0 +4,1 @@\n+seal: false\n', added: 1, removed: 0 },
+  files: [
+    {
+      path: '/etc/`x`|<b>',
+      change: 'changed',
+      what: ['mode', 'size', 'content'],
+      before: { type: 'file', mode: '0644', uid: 0, gid: 0, size: 100 },
+      after: { type: 'file', mode: '0755', uid: 0, gid: 0, size: 3000 },
+    },
+    {
+      path: '/new\nline',
+      change: 'added',
+      what: [],
+      before: null,
+      after: { type: 'file', mode: '0644', uid: 0, gid: 0, size: 5 },
+    },
+  ],
   notes: ['v1.0 is not an ancestor of v1.1: what only v1.0 has is listed by itself.', 'Try: `git vlb build v1.0`.'],
 }
