@@ -54,6 +54,9 @@ const testPackages = [
   'binfmt-support',
   'chromium',
   'cloud-guest-utils',
+  'bash-completion',
+  'zsh',
+  'fish',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

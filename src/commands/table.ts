@@ -3,6 +3,7 @@
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
 import changelogPage from '../../docs/git-vlb-changelog.1.md'
+import completionPage from '../../docs/git-vlb-completion.1.md'
 import diffPage from '../../docs/git-vlb-diff.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
 import hooksPage from '../../docs/git-vlb-hooks.1.md'
@@ -42,4 +43,9 @@ export const verbs: readonly Verb[] = [
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'prebuild', page: prebuildPage, load: async () => (await import('./prebuild.ts')).prebuild },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
+  {
+    name: 'completion',
+    page: completionPage,
+    load: async () => (await import('./completion.ts')).completionOf(verbs, overview),
+  },
 ]

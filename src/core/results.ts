@@ -261,4 +261,5 @@ export type CommandResult =
   | { kind: 'shell'; data: ShellResult }
   | { kind: 'hooks'; data: HooksResult }
   | { kind: 'prebuild'; data: PrebuildResult }
+  | { kind: 'completion'; data: { shell: string; script: string } }
   | { kind: 'test-boot'; data: BootResult }

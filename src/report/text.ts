@@ -39,6 +39,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return hooksText(result.data, options)
     case 'diff':
       return [...diffText(result.data, { style: options.style, terminal: options.terminal ?? false })].join('')
+    case 'completion':
+      return result.data.script
     case 'prebuild':
       return prebuildText(result.data, options)
     case 'test-boot':

@@ -4,7 +4,7 @@ import { accessSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-export type Need = 'root' | 'fuse' | 'loop' | `tool:${string}`
+export type Need = 'root' | 'fuse' | 'loop' | `tool:${string}` | `file:/${string}`
 
 function lacking(need: Need): string | undefined {
   if (need === 'root') return process.getuid?.() === 0 ? undefined : 'not root'
@@ -15,10 +15,11 @@ function lacking(need: Need): string | undefined {
         stdio: 'ignore',
         env: { PATH: `${process.env['PATH']}:/usr/sbin:/sbin` },
       })
+    else if (kind === 'file') accessSync(name ?? '')
     else accessSync(kind === 'fuse' ? '/dev/fuse' : '/dev/loop-control')
     return undefined
   } catch {
-    return kind === 'tool' ? `no ${name}` : `no /dev/${kind}`
+    return kind === 'tool' || kind === 'file' ? `no ${name}` : `no /dev/${kind}`
   }
 }
 
