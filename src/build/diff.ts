@@ -3,7 +3,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
-import { mergeRanges, type Range, rangesAbove, touches } from '../core/extents.ts'
+import { mergeRanges, parseExtents, type Range, rangesAbove, touches } from '../core/extents.ts'
 import {
   compareTrees,
   differences,
@@ -17,7 +17,6 @@ import { hunkLines, isBinary } from '../core/patch.ts'
 import { Comparer, type Listing, readLimit, sides, type Two } from '../image/compare.ts'
 import { createOverlay, mapImage } from '../image/qcow2.ts'
 import { overlayName } from '../store/local.ts'
-import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { prepareMounts } from './mounts.ts'
 import type { Side } from './operands.ts'
@@ -27,12 +26,14 @@ export interface TreeDiffOptions {
   path?: string
   /** Digests of all files that differ, not only of those that have to be compared. */
   digests?: boolean
-  /** Which changes to compare line by line. */
-  patches?: (changes: readonly FileChange[]) => readonly FileChange[]
+  /** What to compare line by line: nothing, all that changed, or that if `path` is a single file. */
+  patches?: 'none' | 'all' | 'single'
 }
 
 export interface TreeDiff {
   changes: FileChange[]
+  /** Whether the path that was asked for is no folder. */
+  single: boolean
   /** By path of the change. */
   patches: Map<string, FilePatch>
 }
@@ -45,6 +46,7 @@ export async function diffTrees(
   options: TreeDiffOptions = {},
 ): Promise<TreeDiff> {
   const both = { a, b }
+  if (a.disks[0] !== undefined && a.disks[0] === b.disks[0]) return { changes: [], single: false, patches: new Map() }
   const work = await context.store.scratch.folder()
   const [comparer, written] = await Promise.all([open(context, work, both), writtenSince(context, a, b)])
   try {
@@ -59,8 +61,10 @@ export async function diffTrees(
     const same = await diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
     await diff.digest(same, options.digests ?? false)
     const changes = compareTrees({ a: listings.a.tree, b: listings.b.tree, same, prefix: path && `/${path}` })
-    const wanted = options.patches?.(changes) ?? []
-    return { changes, patches: await diff.patches(wanted, path && `/${path}`) }
+    const single = sides.every((side) => listings[side].tree.get('')?.type !== 'directory')
+    const { patches = 'none' } = options
+    const wanted = patches === 'all' || (patches === 'single' && single) ? changes : []
+    return { changes, single, patches: await diff.patches(wanted, path && `/${path}`) }
   } finally {
     await comparer.close()
   }
@@ -83,28 +87,13 @@ async function open(context: BuildContext, work: string, both: Two<Side>): Promi
 
 /** Where the two differ at most, if they are of one chain: what was written above the last disk that both stand on. */
 async function writtenSince(context: BuildContext, a: Side, b: Side): Promise<Range[] | undefined> {
-  if (!a.snapshot || !b.snapshot) return undefined
-  const chains = { a: await ancestry(context, a.snapshot), b: await ancestry(context, b.snapshot) }
-  const depthA = chains.a.findIndex((id) => chains.b.includes(id))
-  const shared = chains.a[depthA]
+  const depthA = a.disks.findIndex((disk) => b.disks.includes(disk))
+  const shared = a.disks[depthA]
   if (shared === undefined) return undefined
-  const depthB = chains.b.indexOf(shared)
   const above = async (file: string, depth: number) =>
     depth === 0 ? [] : rangesAbove(await mapImage(file, context.signal), depth)
-  const [inA, inB] = await Promise.all([above(a.file, depthA), above(b.file, depthB)])
+  const [inA, inB] = await Promise.all([above(a.file, depthA), above(b.file, b.disks.indexOf(shared))])
   return mergeRanges([...inA, ...inB])
-}
-
-/** What a snapshot stands on, itself first: a text for each disk, equal for one and the same. */
-async function ancestry(context: BuildContext, snapshot: Snapshot): Promise<string[]> {
-  const disks: string[] = []
-  for (let next: Snapshot | undefined = snapshot; next; ) {
-    const { id, nonce, parent, base }: Snapshot['manifest'] = next.manifest
-    disks.push(`${id} ${nonce}`)
-    if (base !== undefined) disks.push(base)
-    next = parent === undefined ? undefined : await context.store.get(parent)
-  }
-  return disks
 }
 
 /** Without dots and doubled slashes, and without one at either end. */
@@ -162,11 +151,11 @@ class Diff {
     const extents = await this.#comparer.extents(names)
     const same = new Set<string>()
     for (const [i, path] of known.entries()) {
-      const [one, other] = [extents.a.get(names.a[i] ?? ''), extents.b.get(names.b[i] ?? '')]
+      const line = extents.a[i]
+      if (line === undefined || line !== extents.b[i]) continue
       const start = starts(path) ?? 0
-      if (!one || one.text !== other?.text) continue
-      if (!one.ranges.some((range) => touches(written, { start: start + range.start, end: start + range.end })))
-        same.add(path)
+      const ranges = parseExtents(line)?.map((range) => ({ start: start + range.start, end: start + range.end }))
+      if (ranges && !ranges.some((range) => touches(written, range))) same.add(path)
     }
     return same
   }

@@ -23,8 +23,8 @@ export interface Side {
   file: string
   format: 'qcow2' | 'raw'
   layout: DiskLayout
-  /** Undefined for what is no snapshot. */
-  snapshot?: Snapshot
+  /** What it stands on, itself first, if all that is known: a text for each disk, equal for one and the same. */
+  disks: string[]
 }
 
 export interface SideOptions {
@@ -114,11 +114,28 @@ async function layerIn(
   const below = layer?.endsWith('^') ?? false
   const last = layer === undefined ? undefined : findLayer(source.layers, layer.replace(/\^$/, '')).name
   const snapshot = await built(context, source, last, options)
-  return below ? await parent(context, snapshot, source.config.disk.root, label) : ofSnapshot(snapshot, label)
+  return below
+    ? await parent(context, snapshot, source.config.disk.root, label)
+    : await snapshotSide(context, snapshot, label)
 }
 
-function ofSnapshot(snapshot: Snapshot, label: string): Side {
-  return { label, file: snapshot.file, format: 'qcow2', layout: snapshot.manifest.disk, snapshot }
+/** A snapshot of the store as a disk to be looked at. */
+export async function snapshotSide(context: BuildContext, snapshot: Snapshot, label: string): Promise<Side> {
+  const { file, manifest } = snapshot
+  return { label, file, format: 'qcow2', layout: manifest.disk, disks: await ancestry(context, snapshot) }
+}
+
+async function ancestry(context: BuildContext, snapshot: Snapshot): Promise<string[]> {
+  const disks: string[] = []
+  for (let next: Snapshot | undefined = snapshot; next; ) {
+    const { id, nonce, parent, parentNonce, base }: Snapshot['manifest'] = next.manifest
+    disks.push(`${id} ${nonce}`)
+    if (base !== undefined) disks.push(base)
+    next = parent === undefined ? undefined : await context.store.get(parent)
+    // Another build of that key is another disk.
+    if (next && next.manifest.nonce !== parentNonce) break
+  }
+  return disks
 }
 
 /** What is there is taken as it is, even where a build would make it anew. */
@@ -145,7 +162,7 @@ async function parent(
   label: string,
 ): Promise<Side> {
   const below = manifest.parent && (await context.store.get(manifest.parent))
-  if (below) return ofSnapshot(below, label)
+  if (below) return await snapshotSide(context, below, label)
   const base = manifest.base && (await storedBase(context, manifest.base as Parameters<typeof storedBase>[1]))
   if (!base) {
     throw new VlbError('VLB_LAYER_UNKNOWN', `${printable(label)}: nothing is below ${manifest.layer}`, {
@@ -153,7 +170,8 @@ async function parent(
     })
   }
   const file = context.store.path('bases', baseFolder(base.digest), base.file)
-  return { label, file, format: base.imageFormat, layout: chooseRoot(base.disk, root, `the base ${base.source}`) }
+  const layout = chooseRoot(base.disk, root, `the base ${base.source}`)
+  return { label, file, format: base.imageFormat, layout, disks: [base.digest] }
 }
 
 /** A snapshot by the beginning of its key or content id. */
@@ -168,7 +186,7 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
     })
   }
   const snapshot = manifest && (await context.store.get(snapshotId(manifest.id)))
-  if (snapshot) return ofSnapshot(snapshot, name)
+  if (snapshot) return await snapshotSide(context, snapshot, name)
   throw new VlbError(
     'VLB_LAYER_UNKNOWN',
     `"${printable(name)}" is no image file, no layer, no revision and no snapshot's key`,
@@ -191,5 +209,5 @@ async function imageFile(context: BuildContext, file: string, label: string): Pr
     onOutput: () => {},
   })
   const found = parseProbe(lines, await virtualSize(overlay))
-  return { label, file, format, layout: chooseRoot(found, undefined, printable(label)) }
+  return { label, file, format, layout: chooseRoot(found, undefined, printable(label)), disks: [] }
 }

@@ -3,7 +3,6 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
-import type { FileChange } from '../core/file-diff.ts'
 import type { CommandResult, DiffResult } from '../core/results.ts'
 import { type CommandContext, list, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
@@ -31,14 +30,14 @@ export async function diff(context: CommandContext, given: string[], options: Op
     const [a, b] = await openSides(project, [from, to], sideOptions)
     const path = operands.path === undefined ? undefined : Buffer.from(operands.path).toString('latin1')
     const patch = options['patch'] === true
-    const result = await diffTrees(project, a, b, {
+    const { changes, single, patches } = await diffTrees(project, a, b, {
       ...(path === undefined ? {} : { path }),
       digests: context.json,
-      patches: (changes) => (context.json ? [] : patch || isOneFile(changes, path) ? changes : []),
+      patches: context.json ? 'none' : patch ? 'all' : 'single',
     })
-    const form = formOf(options, patch || isOneFile(result.changes, path))
-    const exitStatus = options['exitCode'] === true && result.changes.length > 0 ? 1 : 0
-    return { kind: 'diff', data: { from: a.label, to: b.label, ...result, form, exitStatus } }
+    const form = formOf(options, patch || single)
+    const exitStatus = options['exitCode'] === true && changes.length > 0 ? 1 : 0
+    return { kind: 'diff', data: { from: a.label, to: b.label, changes, patches, form, exitStatus } }
   })
 }
 
@@ -46,12 +45,6 @@ function formOf(options: Options, patch: boolean): DiffResult['form'] {
   if (options['nameStatus'] === true) return 'name-status'
   if (options['stat'] === true) return 'stat'
   return patch ? 'patch' : 'list'
-}
-
-/** A path was asked for, and what is there is no folder. */
-function isOneFile(changes: readonly FileChange[], path: string | undefined): boolean {
-  const [change, second] = changes
-  return path !== undefined && change !== undefined && !second && (change.after ?? change.before)?.type === 'file'
 }
 
 /** `A B PATH`, or `A..B PATH`; without B the working tree, without both what HEAD and it make. */

@@ -39,51 +39,23 @@ export function touches(ranges: readonly Range[], one: Range): boolean {
   return next !== undefined && next.start < one.end
 }
 
-/** Where a file's content lies. */
-export interface Layout {
-  /** Equal for equal layouts. */
-  text: string
-  /** Within the file system. */
-  ranges: Range[]
-}
-
-// `ext: logical from..to: physical from..to: length: [expected:] flags`
-const extentLine = /^ *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\. *(\d+): *(\d+):(?: *\d+:)? *([a-z_,]*)$/
 // Others mean that the bytes are not simply at these places (fiemap in the kernel's documentation): inline, encoded…
-const plainFlags = new Set(['last', 'eof', 'unwritten', 'merged', 'shared', ''])
+const plainFlags = new Set(['', 'last', 'eof', 'unwritten', 'merged', 'shared'])
 
 /**
- * What `filefrag -v` printed about the files `names`, in that order, by name. Names hold no control characters, lest one
- * could be taken for more lines. Files whose layout does not tell where their content lies are missing.
+ * The places within the file system that a line of the runner's says: the size of a block, then per extent
+ * `LOGICAL,PHYSICAL,LENGTH,FLAGS`. Undefined where it does not tell where the content lies; so of a file without extents,
+ * which may be a hole, or lie in its inode.
  */
-export function parseExtents(text: string, names: readonly string[]): Map<string, Layout> {
-  const found = new Map<string, Layout>()
-  let at = 0
-  let block = 0
-  let current: Layout | undefined
-  for (const line of text.split('\n')) {
-    const name = names[at]
-    if (name !== undefined && line.startsWith(`File size of ${name} is `)) {
-      const size = /\(\d+ blocks? of (\d+) bytes\)$/.exec(line)
-      block = Number(size?.[1] ?? 0)
-      current = size ? { text: '', ranges: [] } : undefined
-      at++
-      if (current) found.set(name, current)
-      continue
-    }
-    const match = current && extentLine.exec(line)
-    if (!match || !current) continue
-    const [logical = '', , physical = '', , length = '', flags = ''] = match.slice(1)
-    if (!flags.split(',').every((flag) => plainFlags.has(flag))) {
-      found.delete(names[at - 1] ?? '')
-      current = undefined
-      continue
-    }
-    const start = Number(physical) * block
-    current.text += `${logical} ${physical} ${length} ${flags};`
-    current.ranges.push({ start, end: start + Number(length) * block })
+export function parseExtents(line: string): Range[] | undefined {
+  const [block = '', ...extents] = line.split(' ')
+  const ranges: Range[] = []
+  for (const extent of extents) {
+    const [, physical = '', length = '', ...flags] = extent.split(',')
+    const start = Number(physical) * Number(block)
+    const end = start + Number(length) * Number(block)
+    if (!(end > start) || !flags.every((flag) => plainFlags.has(flag))) return undefined
+    ranges.push({ start, end })
   }
-  // Of a file without extents nothing is known: it may be a hole, or lie in its inode.
-  for (const [name, layout] of found) if (layout.ranges.length === 0) found.delete(name)
-  return found
+  return ranges.length === 0 ? undefined : ranges
 }

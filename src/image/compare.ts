@@ -4,7 +4,6 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { printable, VlbError } from '../core/errors.ts'
-import { type Layout, parseExtents } from '../core/extents.ts'
 import { addAttributes, deviceId, deviceNumbers, parseEntry, type Tree } from '../core/file-tree.ts'
 import { run } from '../host/run.ts'
 import { type Action, type RootPlace, type RunnerOptions, reading, startAction } from './sandbox.ts'
@@ -99,10 +98,18 @@ export class Comparer {
     return { tree, at, kept: how === 'kept', starts }
   }
 
-  /** Where the content of these files lies, by name as given: `./PATH` of regular files. */
-  async extents(names: Two<string[]>): Promise<Two<Map<string, Layout>>> {
+  /**
+   * Where the content of these files lies, `./PATH` of regular files without control characters: a line for each, for
+   * core/extents.ts.
+   */
+  async extents(names: Two<string[]>): Promise<Two<string[]>> {
     await this.#ask('extents', names)
-    return { a: parseExtents(await this.#next(), names.a), b: parseExtents(await this.#next(), names.b) }
+    const lines = async (side: 'a' | 'b') => {
+      const found = (await this.#next()).split('\n').slice(0, -1)
+      // One too many or too few, and none would be known to be of its file.
+      return found.length === names[side].length ? found : []
+    }
+    return { a: await lines('a'), b: await lines('b') }
   }
 
   /** SHA-256 of these files, by name as given. */
@@ -165,6 +172,8 @@ class Answers {
   #pieces: string[] = []
   #fields: string[] = []
   #at = 0
+  /** Whether the pieces hold the end of a field. */
+  #whole = false
   #ended = false
   #wake = () => {}
 
@@ -172,6 +181,7 @@ class Answers {
     // Read from the start, however late somebody asks: the runner must not wait for us.
     stream.on('data', (chunk: Buffer) => {
       this.#pieces.push(chunk.toString('latin1'))
+      if (chunk.includes(0)) this.#whole = true
       this.#wake()
     })
     stream.on('close', () => {
@@ -188,8 +198,8 @@ class Answers {
   /** Undefined at the end. */
   async next(): Promise<string | undefined> {
     for (;;) {
-      const { length } = this.#pieces
-      if (this.#pieces.some((piece) => piece.includes('\0'))) {
+      if (this.#whole) {
+        this.#whole = false
         this.#fields = this.#pieces.join('').split('\0')
         this.#pieces = [this.#fields.pop() ?? '']
         this.#at = 0
@@ -197,7 +207,7 @@ class Answers {
       }
       if (this.#ended) return undefined
       await new Promise<void>((resolve) => {
-        this.#wake = () => (this.#pieces.length > length || this.#ended) && resolve()
+        this.#wake = () => (this.#whole || this.#ended) && resolve()
       })
     }
   }

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { debianRows } from './debian.ts'
+import { diffRows } from './diff.ts'
 import { Lab } from './lab.ts'
 import { machine, page, plainTable } from './page.ts'
 import { tinyRows } from './tiny.ts'
@@ -17,6 +18,7 @@ process.once('exit', () => lab.close())
 const only = process.argv[2]
 const rows = [
   ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
+  ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
 ]
 console.log(plainTable(rows))

@@ -91,6 +91,8 @@ rm same2; cp same same2; touch same kept`,
     expect(await rig.json('diff', '20_b', '20_b')).toEqual([])
     // The other way round, and by the other names there are.
     expect(await statusLines(rig, 'HEAD', 'main:10_a', '/d/folder')).toEqual(['D\t/d/folder'])
+    expect(await rig.ok('diff', '10', '20', '/d/added')).toContain('+new\n')
+    expect(await rig.ok('diff', '10^', '20', '/d')).not.toContain('+new\n')
     const { key } = (await rig.json('status')).layers[0]
     expect(await statusLines(rig, `${key.slice(0, 12)}..HEAD`, 'd/folder/')).toEqual(['A\t/d/folder'])
     expect(await rig.ok('diff')).toBe('')
@@ -359,7 +361,7 @@ rigTest('what cannot be compared is said, with what to do', async (rig) => {
   expect(await refused(['nothing'], 'VLB_LAYER_UNKNOWN')).toContain('"nothing" is no image file, no layer')
   await refused(['HEAD:99'], 'VLB_LAYER_UNKNOWN')
   await refused(['gone:10'], 'VLB_REV')
-  await refused(['HEAD', 'HEAD', '/no/such'], 'VLB_PATH_UNKNOWN')
+  await refused(['10^', '10', '/no/such'], 'VLB_PATH_UNKNOWN')
   await refused(['HEAD..HEAD', '/', 'x'], 'VLB_USAGE')
   await refused(['vlb.yaml', 'HEAD'], 'VLB_BASE_FORMAT')
 })

@@ -108,10 +108,18 @@ list_files() { # SIDE
   fi
 }
 
-# Where the content of the files in WORK/SIDE/extents lies, as filefrag tells it.
+# Where the content of the files in WORK/SIDE/extents lies: a line for each, with the size of a block and then, per extent,
+# LOGICAL,PHYSICAL,LENGTH,FLAGS. Names start with a dot and have no line breaks, so that no name can pass for an extent.
 list_extents() { # SIDE
   cd "${top[$1]}" || return
-  xargs -0 -r filefrag -v -- <"$work/$1/extents" || return
+  xargs -0 -r filefrag -v -- <"$work/$1/extents" | awk '
+    /^File size of / { if (n++) print line; line = $(NF - 1); next }
+    /^ *[0-9]+:/ {
+      gsub(/[.:]+/, " ")
+      flags = $NF ~ /^[0-9]+$/ ? "" : $NF
+      line = line " " $2 "," $4 "," $6 "," flags
+    }
+    END { if (n) print line }' || return
   printf '\0'
 }
 

@@ -25,33 +25,20 @@ test('a byte of a range is found wherever it lies', () => {
   expect(touches([], { start: 0, end: 99 })).toBe(false)
 })
 
-const printed = (name: string, lines: string[]) =>
-  [
-    `File size of ${name} is 9000 (3 blocks of 4096 bytes)`,
-    ' ext:     logical_offset:        physical_offset: length:   expected: flags:',
-    ...lines,
-    `${name}: ${lines.length} extents found`,
-  ].join('\n')
-
-test('extents as filefrag prints them', () => {
-  const text = [
-    'Filesystem type is: ef53',
-    printed('./a', [
-      '   0:        0..       1:      44318..     44319:      2:            ',
-      '   1:        2..       2:      50000..     50000:      1:      44320: last,eof',
-    ]),
-    printed('./inline', [
-      '   0:        0..    4095:          0..      4095:   4096:             last,not_aligned,inline,eof',
-    ]),
-    printed('./hole', []),
-    printed('./b is 1 (1 block of 1 bytes)', [
-      '   0:        0..       0:          1..         1:      1:             last,unwritten,eof',
-    ]),
-  ].join('\n')
-  const found = parseExtents(text, ['./a', './inline', './hole', './b is 1 (1 block of 1 bytes)', './never'])
-  expect([...found.keys()]).toEqual(['./a', './b is 1 (1 block of 1 bytes)'])
-  expect(found.get('./a')?.ranges).toEqual([
+test('extents as the runner prints them', () => {
+  expect(parseExtents('4096 0,44318,2, 2,50000,1,last,eof')).toEqual([
     { start: 44318 * 4096, end: 44320 * 4096 },
     { start: 50000 * 4096, end: 50001 * 4096 },
   ])
+  expect(parseExtents('1024 0,7,1,last,unwritten,shared,eof')).toEqual([{ start: 7168, end: 8192 }])
+  // What lies in an inode, is encoded, a hole, or cannot be understood, proves nothing.
+  const nothing = [
+    '4096 0,0,4096,last,not_aligned,inline,eof',
+    '4096 0,1,1,encoded',
+    '4096',
+    '',
+    '4096 x',
+    '4096 0,5,0,',
+  ]
+  for (const line of nothing) expect(parseExtents(line), line).toBeUndefined()
 })
