@@ -30,6 +30,8 @@ export interface LoadedSource extends Source {
   env: Environment
   /** Tree of the project's folder. */
   tree: TreeId | undefined
+  /** What people call it: a revision as given; of the working tree its branch, else its commit. */
+  name: string
   /** The commit alone makes it up: neither a layer, nor what they include, nor vlb.yaml differs from it. */
   clean: boolean
 }
@@ -132,6 +134,7 @@ async function readWorkingLayers(
   return {
     label: '',
     commit: working.commit,
+    name: working.branch ?? working.commit?.slice(0, 12) ?? 'HEAD',
     config,
     layers: checkLayers(layers, config, configFile),
     objects,
@@ -196,5 +199,5 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
   }
   const tree = treeId(top.oid)
   const complete = await withIncludes({ objects, tree }, checkLayers(layers, config, file))
-  return { label: name, commit: revision.commit, config, layers: complete, objects, env: {}, tree, clean: true }
+  return { label: name, name, commit: revision.commit, config, layers: complete, objects, env: {}, tree, clean: true }
 }

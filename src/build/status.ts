@@ -2,7 +2,6 @@
 import { access } from 'node:fs/promises'
 import { diskStep, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results.ts'
-import { describeHead } from '../git/repo.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
@@ -26,7 +25,7 @@ export async function status(
     const layers = await layerStates(context, chain)
     return {
       project: source.config.name,
-      rev: revision ?? (await describeHead(context.project.repo)),
+      rev: source.name,
       base: await baseState(context, chain),
       layers: layers.filter((layer) => layer.name !== diskStep),
       image: await imageState(context, source, chain),

@@ -166,11 +166,6 @@ export async function headCommit(repo: Repository): Promise<string | undefined> 
   return await verify(repo, 'HEAD^{commit}')
 }
 
-/** What people call HEAD: a branch name, or the short commit id when it is detached. */
-export async function describeHead(repo: Repository): Promise<string> {
-  return (await currentBranch(repo)) ?? (await headCommit(repo))?.slice(0, 12) ?? 'HEAD'
-}
-
 /** The path of a file in this worktree's git folder, as `git rev-parse --git-path` gives it. */
 export async function gitPath(repo: Repository, name: string): Promise<string> {
   return resolve(repo.cwd, (await gitRead(repo.cwd, ['rev-parse', '--git-path', name])).replace(/\n$/, ''))

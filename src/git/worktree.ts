@@ -13,6 +13,8 @@ import { gitPath, gitRead, type Repository, said } from './repo.ts'
 export interface WorkingTree {
   /** Commit that HEAD names; undefined before the first commit. */
   commit: string | undefined
+  /** Branch that HEAD names; undefined when it is detached. */
+  branch: string | undefined
   /** Tree of the whole repository with the layer folders as they are now; undefined where that is the commit's own. */
   tree: TreeId | undefined
   /** Which of the paths looked at differ from HEAD. */
@@ -55,13 +57,13 @@ export async function readWorkingTree(
   more: readonly string[] = [],
 ): Promise<WorkingTree> {
   const paths = [...(await layerFolders(project)), ...more]
-  const { commit, dirty, configDirty } = await readStatus(repo, project, paths)
-  if (paths.length === 0 || (dirty.size === 0 && commit))
-    return { commit, tree: undefined, dirty, configDirty, env: {} }
+  const found = await readStatus(repo, project, paths)
+  const { commit, dirty } = found
+  if (paths.length === 0 || (dirty.size === 0 && commit)) return { ...found, tree: undefined, env: {} }
   const env = await temporaryIndex(repo, await scratch())
   if (dirty.size > 0) await addFolders(project, [...dirty], env)
   const tree = await gitRead(project, ['-c', 'core.splitIndex=false', 'write-tree', '--missing-ok'], env)
-  return { commit, tree: treeId(tree.trim()), dirty, configDirty, env }
+  return { ...found, tree: treeId(tree.trim()), env }
 }
 
 /** `git status`, porcelain format 2 (git-status(1)), limited to `paths`; it writes nothing, not even the index. */
@@ -69,7 +71,7 @@ async function readStatus(
   repo: Repository,
   project: string,
   paths: readonly string[],
-): Promise<{ commit: string | undefined; dirty: Set<string>; configDirty: boolean }> {
+): Promise<Omit<WorkingTree, 'tree' | 'env'>> {
   const dirty = new Set<string>()
   const args = [
     '--literal-pathspecs',
@@ -92,9 +94,11 @@ async function readStatus(
   const above = relative(repo.worktree ?? project, project)
   const skipped = above === '' ? 0 : above.length + 1
   let commit: string | undefined
+  let branch: string | undefined
   let configDirty = false
   for (const line of answer.split('\0')) {
     if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
+    if (line.startsWith('# branch.head ')) branch = line.slice(14) === '(detached)' ? undefined : line.slice(14)
     const path = pathOfStatusLine(line)
     if (path === undefined) continue
     const below = path.slice(skipped)
@@ -110,7 +114,7 @@ async function readStatus(
     const matched = paths.find((one) => below === one || below.startsWith(`${one}/`))
     if (matched !== undefined) dirty.add(matched)
   }
-  return { commit, dirty, configDirty }
+  return { commit, branch, dirty, configDirty }
 }
 
 /** The path follows a fixed number of fields, by kind of line. */

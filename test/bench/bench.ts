@@ -6,6 +6,7 @@ import { debianRows } from './debian.ts'
 import { diffRows } from './diff.ts'
 import { Lab } from './lab.ts'
 import { machine, page, plainTable } from './page.ts'
+import { statusRows } from './status.ts'
 import { tinyRows } from './tiny.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -19,6 +20,7 @@ const only = process.argv[2]
 const rows = [
   ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
   ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
+  ...(only === undefined || only === 'status' ? statusRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
 ]
 console.log(plainTable(rows))
