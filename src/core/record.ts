@@ -131,17 +131,23 @@ export function recordText({ version: _, lists: __, ...record }: BuildRecord): s
   return JSON.stringify(record)
 }
 
-/** A note with the record in it, in place of what was there of that project; the same text if it says so already. */
+/**
+ * A note with the record in it, in place of what was there of that project; the same text if it says so already. What else
+ * the note holds stays before the records, as it is.
+ */
 export function withRecord(note: string, record: BuildRecord): string {
-  const lines = note.split('\n').filter((line) => line.trim() !== '')
   const before = parseRecords(note).filter((one) => isVariantOf(one, record))
   const complete = completed(record, before)
   if (before.some((one) => recordText(one) === recordText(complete))) return note
-  const kept = lines.filter((line) => {
+  const words: string[] = []
+  const records = [JSON.stringify(complete)]
+  for (const line of note.replace(/\n+$/, '').split('\n')) {
     const one = parseRecord(line)
-    return !one || !isVariantOf(one, record)
-  })
-  return `${[...kept, JSON.stringify(complete)].sort().join('\n')}\n`
+    if (!one) words.push(line)
+    else if (!isVariantOf(one, record)) records.push(line)
+  }
+  const lines = [...(words.join('') === '' ? [] : words), ...records.sort()]
+  return `${lines.join('\n')}\n`
 }
 
 /** With what an earlier record of the same image knows besides. */

@@ -194,3 +194,31 @@ rigTest('records that two clones made apart are merged by git, and everything in
   }
   expect(existsSync(rig.path('.git/NOTES_MERGE_REF'))).toBe(false)
 })
+
+rigTest('who writes a note just then is not overwritten, nor is a lock of the ref a failure', async (rig) => {
+  simple(rig)
+  rig.git('config', 'user.name', 'Me')
+  rig.git('config', 'user.email', 'me@example.com')
+  const git = rig.tool('sh', '-c', 'command -v git').trim()
+  const bin = join(rig.folder, 'bin')
+  const lock = rig.path('.git/refs/notes/vlb.lock')
+  rig.write({
+    '../bin/git': `#!/bin/sh
+case "$*" in *fast-import*)
+  echo >>${bin}/calls
+  case "$(wc -l <${bin}/calls)" in
+    1) ${git} notes --ref=vlb append -m theirs HEAD 2>/dev/null ;;
+    2) : >${lock} ;;
+    3) rm ${lock} ;;
+  esac ;;
+esac
+exec ${git} "$@"
+`,
+  })
+  const ran = await rig.vlb(['build'], { env: { PATH: `${bin}:${process.env['PATH']}` } })
+  expect(ran.code, ran.all).toBe(0)
+  expect(ran.all).not.toContain('warning')
+  expect(readFileSync(join(bin, 'calls'), 'utf8')).toBe('\n\n\n')
+  const lines = rig.git('notes', '--ref=vlb', 'show').trim().split('\n')
+  expect(lines).toEqual(['theirs', expect.stringContaining('"vlb":1')])
+})
