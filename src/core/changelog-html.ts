@@ -64,7 +64,7 @@ function layersSection(data: Changelog): string {
   const total =
     to.bytes === null
       ? ''
-      : `<p class="dim">${formatBytes(to.bytes)} in all${change === '' ? '' : ` (${change})`}, without the base. A bar is what the layer's snapshot takes; the line in it, what it took before.</p>`
+      : `<p class="dim">${formatBytes(to.bytes)} in all${change === '' || change === '±0' ? '' : ` (${change})`}, without the base. A bar is what the layer's snapshot takes; the line in it, what it took before.</p>`
   const base =
     from.base !== null && to.base !== null && from.base !== to.base
       ? `<p>The base changed: <code>${esc(from.base)}</code> → <code>${esc(to.base)}</code></p>`

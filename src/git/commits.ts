@@ -24,10 +24,21 @@ const trailer = '%(trailers:key=Vlb-Rollup,valueonly,separator=%x20)'
 /** Commits that only one of the two has and that touch something below `folder`, newest first. */
 export async function commitsBetween(repo: Repository, from: string, to: string, folder: string): Promise<Commit[]> {
   const range = [`${from}...${to}`, '--', `:(top,literal)${folder}`]
-  const log = ['-c', 'log.showSignature=false', 'log', '-z', '--no-color', '--no-decorate']
+  // Whatever the user's configuration makes of `git log`.
+  const settings = ['-c', 'log.showSignature=false', '-c', 'log.showRoot=true']
+  const log = [...settings, 'log', '-z', '--no-color', '--no-decorate', '--encoding=UTF-8']
   const [told, touched] = await Promise.all([
     gitRead(repo.cwd, [...log, `--format=%m%x00%H%x00%aN%x00%aE%x00%aI%x00%s%x00${trailer}`, ...range]),
-    gitRead(repo.cwd, [...log, '--format=%H', '--name-status', '-c', '--find-renames', '--no-ext-diff', ...range]),
+    gitRead(repo.cwd, [
+      ...log,
+      '--format=%H',
+      '--name-status',
+      '-c',
+      '--find-renames',
+      '--no-ext-diff',
+      '--no-relative',
+      ...range,
+    ]),
   ])
   const files = parseTouched(touched)
   const fields = told.split('\0')

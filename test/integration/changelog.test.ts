@@ -170,13 +170,20 @@ rigTest('branches that parted, merges, several renames, and a project in a folde
   rig.commit('to 30')
   rig.git('checkout', '--quiet', '-b', 'side', 'v1')
   rig.write({ 'web/lib/common.sh': 'echo library\n' })
-  rig.commit('on the side')
+  rig.commit('on the side ⤳')
   rig.git('tag', 'side-1')
   rig.git('checkout', '--quiet', 'main')
   rig.git('merge', '--quiet', '--no-edit', 'side')
   rig.write({ README: 'web\n' })
   rig.commit('not of the project')
 
+  for (const setting of [
+    'diff.relative true',
+    'color.ui always',
+    'i18n.logOutputEncoding latin1',
+    'diff.noprefix true',
+  ])
+    rig.git('config', ...setting.split(' '))
   const cwd = rig.path('web')
   const json = async (range: string) => JSON.parse((await rig.vlb(['changelog', range, '--json'], { cwd })).stdout)
   const data = await json('v1..main')
@@ -186,7 +193,7 @@ rigTest('branches that parted, merges, several renames, and a project in a folde
       ['to 25', '30_b'],
       ['changed as 25', '30_b'],
       ['to 30', '30_b'],
-      ['on the side', 'lib'],
+      ['on the side ⤳', 'lib'],
     ]),
   )
   expect(data.commits).toHaveLength(4)
@@ -200,7 +207,7 @@ rigTest('branches that parted, merges, several renames, and a project in a folde
 
   const parted = await json('side-1..main~2')
   expect(parted.linear).toBe(false)
-  expect(parted.missing.map(({ subject }: { subject: string }) => subject)).toEqual(['on the side'])
+  expect(parted.missing.map(({ subject }: { subject: string }) => subject)).toEqual(['on the side ⤳'])
   expect(parted.notes[0]).toContain('not an ancestor')
   const early = await rig.vlb(['changelog', 'empty..main'], { cwd })
   expect([early.code, early.stderr]).toEqual([2, expect.stringContaining('the project is not in empty')])
