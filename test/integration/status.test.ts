@@ -1,6 +1,6 @@
 // What `status` says: each layer's state, and why it is not cached.
 import { execFileSync } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { describe, expect } from 'vitest'
 import { complains, refused } from '../rig/refused.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
@@ -99,6 +99,51 @@ describe('why a layer is not cached', () => {
     const files = [{ path: 'build-layer', change: 'modified' }]
     expect(await why(rig)).toEqual([[expect.objectContaining({ files, commit: null, uncommitted: true })]])
     expect(await rig.ok('status')).toContain('build-layer changed, not committed\n')
+  })
+
+  rigTest(
+    'no commit is named where a clone has not the history to tell, and nothing is fetched for it',
+    async (rig) => {
+      rig.project({ '10_a': 'true 1' })
+      rig.commit('first')
+      await rig.build()
+      rig.layer('10_a', 'true 2')
+      rig.commit('second')
+      rig.write({ other: '' })
+      rig.commit('third')
+      rig.git('config', 'uploadpack.allowFilter', 'true')
+      for (const [name, option] of [
+        ['shallow', '--depth=1'],
+        ['treeless', '--filter=tree:0'],
+        ['blobless', '--filter=blob:none'],
+      ] as const) {
+        const clone = `${rig.folder}/${name}`
+        execFileSync('git', ['clone', '--quiet', option, `file://${rig.repo}`, clone], { env: rig.env })
+        execFileSync('git', ['config', 'vlb.store', rig.store()], { cwd: clone, env: rig.env })
+        rig.tool('cp', rig.path('tiny.raw'), clone)
+        const objects = () => rig.tool('find', `${clone}/.git/objects`, '-type', 'f')
+        await rig.vlb(['status'], { cwd: clone })
+        const before = objects()
+        const ran = await rig.vlb(['status', '--json'], { cwd: clone })
+        expect(ran.code, ran.all).toBe(0)
+        const [only] = JSON.parse(ran.stdout).layers[0].why
+        const known = name === 'blobless' ? { subject: 'second' } : null
+        expect(only, name).toMatchObject({ input: 'tree', uncommitted: false, commit: known })
+        expect(objects(), name).toBe(before)
+      }
+    },
+  )
+
+  rigTest('files are not named where what the snapshot was made from is not known any more', async (rig) => {
+    rig.project({ '10_a': 'true 1' })
+    await rig.build()
+    const [id = ''] = readdirSync(rig.store('snapshots'))
+    rmSync(rig.store('snapshots', id, 'sources.json'))
+    rig.layer('10_a', 'true 2')
+    expect(await why(rig)).toEqual([[expect.objectContaining({ input: 'tree', files: null, more: 0 })]])
+    expect(await rig.ok('status')).toContain('its files changed, not committed\n')
+    writeFileSync(rig.store('snapshots', id, 'sources.json'), '{"build-layer": 7}')
+    expect((await layers(rig))[0]?.why[0].files).toBe(null)
   })
 
   rigTest('what it stands on: the lowest layer that is another one', async (rig) => {
