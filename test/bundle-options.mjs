@@ -21,7 +21,7 @@ export const bundleOptions = {
   format: 'esm',
   outExtension: { '.js': '.mjs' },
   chunkNames: '[name]-[hash]',
-  loader: { '.md': 'text' },
+  loader: { '.md': 'text', '.sh': 'text' },
   banner: {
     // Some dependencies are CommonJS inside and call require.
     js: "import {createRequire as __vlbRequire} from 'node:module';const require=__vlbRequire(import.meta.url);",

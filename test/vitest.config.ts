@@ -6,18 +6,18 @@ import { defineConfig } from 'vitest/config'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-/** Markdown as text, as the bundler does it. */
-const markdown = {
-  name: 'markdown-as-text',
+/** Pages and scripts as text, as the bundler does it. */
+const texts = {
+  name: 'files-as-text',
   transform: (code: string, id: string) =>
-    id.endsWith('.md') ? { code: `export default ${JSON.stringify(code)}`, map: null } : undefined,
+    /\.(md|sh)$/.test(id) ? { code: `export default ${JSON.stringify(code)}`, map: null } : undefined,
 }
 
 const real = { pool: 'forks' as const, fileParallelism: false, globalSetup: ['test/rig/prepare.ts'] }
 
 export default defineConfig({
   root,
-  plugins: [markdown],
+  plugins: [texts],
   test: {
     projects: [
       // Pure tests need no process of their own each, which would take longer than they do.

@@ -1,6 +1,7 @@
 // git vlb hooks install, uninstall, status
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import script from '../../hooks/prebuild.sh'
 import type { Project } from '../build/project.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import { type HookParts, hookNames } from '../core/hooks.ts'
@@ -8,7 +9,6 @@ import { nearest } from '../core/nearest.ts'
 import type { CommandResult, HooksResult } from '../core/results.ts'
 import { ownProgram } from '../host/background.ts'
 import { type CommandContext, withProject } from './context.ts'
-import { shippedFolder } from './templates.ts'
 
 const actions = ['install', 'uninstall', 'status'] as const
 
@@ -46,7 +46,6 @@ async function partsFor({ folder, prefix }: Project, action: HooksResult['action
   if (prefix.includes('\n')) {
     throw new VlbError('VLB_HOOKS', 'the path of the project holds a line break', { hint: 'rename its folder' })
   }
-  const script = await readFile(join(await shippedFolder('hooks'), 'prebuild.sh'), 'utf8')
   return { script, ...ownProgram(), projects: [prefix || '.'] }
 }
 

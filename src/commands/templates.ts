@@ -1,20 +1,20 @@
-// What is shipped beside the program: the files that `init` and `new` write come from templates/.
+// The files that `init` and `new` write come from templates/.
 import { chmod, constants, copyFile, mkdir, readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 
-/** A folder that is shipped: it lies beside dist/ and beside src/. */
-export async function shippedFolder(name: 'templates' | 'hooks'): Promise<string> {
+/** templates/ lies beside dist/ and beside src/. */
+async function templatesFolder(): Promise<string> {
   for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
-    if ((await stat(join(folder, name)).catch(() => undefined))?.isDirectory()) return join(folder, name)
+    if ((await stat(join(folder, 'templates')).catch(() => undefined))?.isDirectory()) return join(folder, 'templates')
   }
-  throw new Error(`the folder ${name}/ is missing from this installation`)
+  throw new Error('the folder templates/ is missing from this installation')
 }
 
 /** Names of all files of a template, relative to it. */
 export async function templateFiles(template: string): Promise<{ root: string; files: string[] }> {
-  const root = join(await shippedFolder('templates'), template)
+  const root = join(await templatesFolder(), template)
   const entries = await readdir(root, { recursive: true, withFileTypes: true })
   const files = entries.filter((e) => e.isFile()).map((e) => join(e.parentPath, e.name).slice(root.length + 1))
   return { root, files: files.sort() }

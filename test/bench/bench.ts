@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { debianRows } from './debian.ts'
 import { diffRows } from './diff.ts'
+import { hookRows } from './hook.ts'
 import { Lab } from './lab.ts'
 import { machine, page, plainTable } from './page.ts'
 import { statusRows } from './status.ts'
@@ -21,6 +22,7 @@ const rows = [
   ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
   ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
   ...(only === undefined || only === 'status' ? statusRows(lab) : []),
+  ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
 ]
 console.log(plainTable(rows))
