@@ -62,4 +62,4 @@ for project in $projects; do
     "$git_dir/vlb-prebuild/$project" "$@" -C "$project" prebuild --hook </dev/null >/dev/null 2>&1
   started=1
 done
-[ -z "$started" ] || [ ! -t 2 ] || echo 'git vlb: layers changed; building in the background (see git vlb status)' >&2
+[ -z "$started" ] || [ ! -t 2 ] || echo 'git vlb: layers changed; what is missing is built in the background (git vlb status)' >&2

@@ -1,6 +1,6 @@
 // Where a prebuild says what it does, one place per project of a worktree, and what others do with that: show it, or ask
 // it to make way.
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type PrebuildState, parsePrebuildState } from '../core/prebuild.ts'
 import type { PrebuildStatus } from '../core/results.ts'
@@ -15,7 +15,11 @@ export function prebuildPath(project: Project, name: 'json' | 'log' | 'lock' | '
 
 /** What the last prebuild wrote; undefined if there was none. */
 export async function readPrebuild(project: Project): Promise<PrebuildState | undefined> {
-  const text = await readFile(prebuildPath(project, 'json'), 'utf8').catch(() => undefined)
+  return await readState(prebuildPath(project, 'json'))
+}
+
+async function readState(file: string): Promise<PrebuildState | undefined> {
+  const text = await readFile(file, 'utf8').catch(() => undefined)
   return text === undefined ? undefined : parsePrebuildState(text)
 }
 
@@ -47,4 +51,17 @@ export async function askToMakeWay(project: Project): Promise<true> {
   const running = await runningPrebuild(project)
   if (running && running.pid !== process.pid) await send(running, yieldSignal)
   return true
+}
+
+/** Removes what prebuilds of all worktrees left to read, but where one is at work. */
+export async function forgetPrebuilds({ repo }: Project): Promise<void> {
+  const linked = join(repo.commonDir, 'worktrees')
+  const names = await readdir(linked).catch(() => [])
+  for (const gitDir of [repo.commonDir, ...names.map((name) => join(linked, name))]) {
+    const folder = join(gitDir, 'vlb-prebuild')
+    const files = await readdir(folder, { recursive: true }).catch(() => [])
+    const states = files.filter((file) => file.endsWith('prebuild.json')).map((file) => readState(join(folder, file)))
+    const alive = await Promise.all((await Promise.all(states)).map((state) => state && isAlive(state)))
+    if (!alive.includes(true)) await rm(folder, { recursive: true, force: true })
+  }
 }

@@ -32,7 +32,11 @@ async function act(project: Project, action: HooksResult['action']): Promise<Hoo
   const folder = await hooksFolder(project.repo)
   const parts = await partsFor(project, action)
   if (action === 'install') await installHooks(folder, parts)
-  if (action === 'uninstall') await uninstallHooks(folder)
+  if (action === 'uninstall') {
+    await uninstallHooks(folder)
+    const { forgetPrebuilds } = await import('../build/prebuild-state.ts')
+    await forgetPrebuilds(project)
+  }
   const hooks = await hookStates(folder, parts)
   return { action, folder, hooks, notes: action === 'uninstall' ? [] : await notesOn(project, folder) }
 }

@@ -174,7 +174,11 @@ export async function gitPath(repo: Repository, name: string): Promise<string> {
 /** Makes an empty repository. */
 export async function createRepository(folder: string): Promise<void> {
   const { simpleGit } = await import('simple-git')
-  await simpleGit(folder).env(childEnvironment()).init()
+  const env = childEnvironment()
+  // Otherwise it refuses the user's own GIT_CONFIG_GLOBAL and the like; what may be in there is our own short list.
+  await simpleGit(folder, { allowEnvironment: Object.keys(env), unsafe: { allowUnsafeConfigPaths: true } })
+    .env(env)
+    .init()
 }
 
 /** Opens a file in the user's editor, as git chooses it (git-var(1), GIT_EDITOR), and waits until it is closed. */

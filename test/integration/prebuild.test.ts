@@ -188,8 +188,14 @@ rigTest('each worktree has its own', async (rig) => {
   expect(ran.code, ran.all).toBe(0)
   expect(background.state(rig.path('.git/worktrees/linked'))).toMatchObject({ state: 'done', built: ['20_b'] })
   expect(background.state()?.state).toBe('running')
+  await rig.ok('hooks', 'uninstall')
+  expect(background.state(rig.path('.git/worktrees/linked'))).toBe(undefined)
+  // What is at work stays, and says so.
+  expect((await rig.json('status')).prebuild.state).toBe('running')
   hold.release()
   await background.ended()
+  await rig.ok('hooks', 'uninstall')
+  expect(rig.exists('.git/vlb-prebuild')).toBe(false)
 })
 
 rigTest('vlb.prebuild says for which branches', async (rig) => {

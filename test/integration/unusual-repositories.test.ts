@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, inject } from 'vitest'
 import { hasReftable } from '../rig/need.ts'
 import { complains } from '../rig/refused.ts'
@@ -293,4 +294,14 @@ md5sum big bigger > /sums
   expect(rig.readFromImage(image, '/list').split('\n')).toContain('ünï 漢字')
   rig.commit()
   expect(await names()).toBe('30_names cached')
+})
+
+rigTest('a project starts where git is told where its configuration lies', async (rig) => {
+  const folder = join(rig.folder, 'new')
+  const ran = await rig.vlb(['init', '--template', 'busybox', folder], {
+    cwd: rig.folder,
+    env: { GIT_CONFIG_GLOBAL: join(rig.folder, 'home/elsewhere') },
+  })
+  expect(ran.code, ran.all).toBe(0)
+  expect(rig.tool('git', '-C', folder, 'rev-parse', '--is-inside-work-tree')).toBe('true\n')
 })
