@@ -60,11 +60,13 @@ export async function diffTrees(
     const diff = new Diff(comparer, listings, both)
     const same = await diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
     await diff.digest(same, options.digests ?? false)
-    const changes = compareTrees({ a: listings.a.tree, b: listings.b.tree, same, prefix: path && `/${path}` })
     const single = sides.every((side) => listings[side].tree.get('')?.type !== 'directory')
     const { patches = 'none' } = options
-    const wanted = patches === 'all' || (patches === 'single' && single) ? changes : []
-    return { changes, single, patches: await diff.patches(wanted, path && `/${path}`) }
+    const readMore = patches === 'all' || (patches === 'single' && single)
+    // Clearing up takes the kernel a moment, which is not to be waited for.
+    if (!readMore) void comparer.close()
+    const changes = compareTrees({ a: listings.a.tree, b: listings.b.tree, same, prefix: path && `/${path}` })
+    return { changes, single, patches: await diff.patches(readMore ? changes : [], path && `/${path}`) }
   } finally {
     await comparer.close()
   }

@@ -76,7 +76,7 @@ async function openSide(sources: Sources, name: string | undefined, options: Sid
   if (name === undefined)
     return await layerIn(context, await sources.load(undefined), undefined, 'the working tree', options)
   const file = resolve(options.cwd, name)
-  if ((await stat(file).catch(() => undefined))?.isFile()) return await imageFile(context, file, name)
+  if ((await stat(file).catch(() => undefined))?.isFile()) return await imageFile(sources, file, name)
   const colon = name.lastIndexOf(':')
   if (colon > 0) {
     return await layerIn(context, await sources.load(name.slice(0, colon)), name.slice(colon + 1), name, options)
@@ -195,7 +195,8 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
 }
 
 /** What its own bytes say it is; one that names other files only if we wrote it. */
-async function imageFile(context: BuildContext, file: string, label: string): Promise<Side> {
+async function imageFile(sources: Sources, file: string, label: string): Promise<Side> {
+  const { context } = sources
   const ours = (await namesOtherFiles(file)) && (await imageRecord(context.store.root, file))
   const format = ours ? 'qcow2' : (await inspectDisk(file, printable(label))).format
   const work = await context.store.scratch.folder()
@@ -203,11 +204,40 @@ async function imageFile(context: BuildContext, file: string, label: string): Pr
   const overlay = join(work, overlayName)
   // Whoever looks at a file system may write to it: not to this one.
   await createOverlay(work, overlayName, { reference: file, format }, undefined, context.signal)
-  const lines = await probe(work, overlay, 'qcow2', {
-    attach: context.attach,
-    signal: context.signal,
-    onOutput: () => {},
-  })
-  const found = parseProbe(lines, await virtualSize(overlay))
-  return { label, file, format, layout: chooseRoot(found, undefined, printable(label)), disks: [] }
+  const found = parseProbe(await probeImage(context, work, overlay, label), await virtualSize(overlay))
+  return { label, file, format, layout: await layoutOf(sources, found, label), disks: [] }
+}
+
+/** With what tools said last, if it cannot be looked at: it may be the disk of a machine that runs. */
+async function probeImage(context: BuildContext, work: string, overlay: string, label: string): Promise<string[]> {
+  let said = ''
+  const onOutput = (chunk: Buffer) => {
+    said = (said + chunk.toString()).slice(-4000)
+  }
+  try {
+    return await probe(work, overlay, 'qcow2', { attach: context.attach, signal: context.signal, onOutput })
+  } catch (error) {
+    if (!(error instanceof VlbError)) throw error
+    if (/Failed to get .* lock/.test(said)) {
+      throw new VlbError('VLB_BASE_FORMAT', `${printable(label)} is in use: another program writes to it`, {
+        hint: 'end the machine that runs from it, or compare a copy',
+      })
+    }
+    const last = printable(said.trimEnd().split('\n').at(-1) ?? '')
+    throw new VlbError(error.code, `${printable(label)}: ${error.message}${last ? ` (${last})` : ''}`, {
+      hint: error.hint ?? '',
+    })
+  }
+}
+
+/** Where several partitions could be the root, disk.root of the working tree decides. */
+async function layoutOf(sources: Sources, found: ReturnType<typeof parseProbe>, label: string): Promise<DiskLayout> {
+  try {
+    return chooseRoot(found, undefined, printable(label))
+  } catch (error) {
+    if (!(error instanceof VlbError) || sources.context.project.repo.worktree === undefined) throw error
+    const { root } = (await sources.load(undefined)).config.disk
+    if (root === undefined) throw error
+    return chooseRoot(found, root, printable(label))
+  }
 }

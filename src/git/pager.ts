@@ -1,21 +1,17 @@
-// Starts the pager that git would use (git-var(1), GIT_PAGER).
+// The pager that git would use (git-var(1), GIT_PAGER).
+import { pagerEnvironment } from '../host/env.ts'
 import { ask, spawnPager, ToolError } from '../host/run.ts'
 
-/** Undefined for none: `cat`, or nothing. `git --no-pager` tells us by the variable. */
+/** Starts it. Undefined where there is none, which git calls `cat`. */
 export async function startPager(
   cwd: string,
 ): Promise<{ input: NodeJS.WritableStream; ended: Promise<unknown> } | undefined> {
-  const own = process.env['GIT_PAGER']
-  let command = ''
   try {
-    command = (await ask('git', ['var', 'GIT_PAGER'], { cwd, env: pagerVariables(own) })).stdout.trim()
+    const command = (await ask('git', ['var', 'GIT_PAGER'], { cwd, env: pagerEnvironment() })).stdout.trim()
+    return command === '' || command === 'cat' ? undefined : spawnPager(command)
   } catch (error) {
-    if (!(error instanceof ToolError)) throw error
+    // Without a terminal that can do anything git has no pager to name.
+    if (error instanceof ToolError) return undefined
+    throw error
   }
-  return command === '' || command === 'cat' ? undefined : spawnPager(command)
-}
-
-function pagerVariables(own: string | undefined): Record<string, string> {
-  const other = process.env['PAGER']
-  return { ...(own === undefined ? {} : { GIT_PAGER: own }), ...(other === undefined ? {} : { PAGER: other }) }
 }

@@ -44,6 +44,11 @@ export function proxyEnvironment(): Environment {
   return pick(proxyNames)
 }
 
+/** What git and the caller say of a pager, `git --no-pager` among it; and git's own settings for the pagers it knows. */
+export function pagerEnvironment(): Environment {
+  return { LESS: 'FRX', LV: '-c', ...pick(['GIT_PAGER', 'PAGER', 'LESS', 'LV']) }
+}
+
 export function childEnvironment(added: Environment = {}): Environment {
   const base = pick([...passed, ...proxyNames])
   // A user's PATH often lacks the folders of blkid, sfdisk and losetup.

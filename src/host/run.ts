@@ -4,7 +4,7 @@ import { type ChildProcess, spawn as start } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { VlbError } from '../core/errors.ts'
-import { childEnvironment, type Environment } from './env.ts'
+import { childEnvironment, type Environment, pagerEnvironment } from './env.ts'
 import { toolHint } from './tools.ts'
 
 export interface RunOptions {
@@ -243,11 +243,10 @@ export async function spawnInteractive(
   return { exitCode, signal }
 }
 
-/** Starts a shell command that shows on our terminal what is written to it: a pager, with git's own settings for it. */
+/** Starts a pager, a shell command by definition, which shows on our terminal what is written to it. */
 export function spawnPager(command: string): { input: NodeJS.WritableStream; ended: Promise<unknown> } {
-  const { LESS = 'FRX', LV = '-c' } = process.env
   const child = start('sh', ['-c', command], {
-    env: { ...childEnvironment(), LESS, LV },
+    env: childEnvironment(pagerEnvironment()),
     stdio: ['pipe', 'inherit', 'inherit'],
   })
   // Leaving before all is read is the reader's choice.

@@ -133,9 +133,10 @@ export class Comparer {
     return Buffer.from(await this.#next(), 'base64')
   }
 
+  /** May be called early, and again. */
   async close(): Promise<void> {
     this.#order('quit')
-    // Not by way of `ended` alone: should it be stuck, this ends it.
+    // Not by the order alone: should it be stuck, this ends it.
     this.#action.stop()
     await this.#action.ended
     this.#orders.destroy()

@@ -1,11 +1,20 @@
 // What differs between two disks: every kind of change, by content, on every file system, and nothing of either disk changed.
 import { createHash } from 'node:crypto'
-import { chownSync, copyFileSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { disk } from '../rig/disk.ts'
-import { type Rig, rigTest } from '../rig/rig.ts'
+import { type Rig, Running, rigTest } from '../rig/rig.ts'
 import { tinyDisk } from '../rig/tiny-disk.ts'
 
 const needs = ['root', 'fuse', 'loop', 'tool:mke2fs', 'tool:getfattr', 'tool:filefrag'] as const
@@ -177,6 +186,12 @@ rigTest(
     rig.tool('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', rig.path(a), rig.path('evil.qcow2'))
     const evil = await rig.vlb(['diff', 'HEAD', 'evil.qcow2'])
     expect([evil.code, evil.stderr]).toEqual([2, expect.stringContaining('evil.qcow2 names a backing file')])
+    const daemon = new Running('qemu-storage-daemon', writerOf(rig, 'a.qcow2'), { cwd: rig.repo, env: rig.env })
+    await expect.poll(() => existsSync(join(rig.folder, 'pid')), { timeout: 30_000 }).toBe(true)
+    const busy = await rig.vlb(['diff', a, 'a.qcow2'])
+    daemon.kill('SIGTERM')
+    await daemon.ended
+    expect([busy.code, busy.stderr]).toEqual([2, expect.stringContaining('a.qcow2 is in use')])
     expect([sha256(rig.path(a)), sha256(rig.path(b))]).toEqual(sums)
   },
   withAttributes,
@@ -224,6 +239,18 @@ rigTest(
   },
   [...needs, 'tool:script'],
 )
+
+/** Arguments for a daemon that has the image open to write to it, as a machine has that runs from it. */
+function writerOf(rig: Rig, name: string): string[] {
+  return [
+    ...['--blockdev', `driver=file,node-name=file,filename=${name}`],
+    ...['--blockdev', 'driver=qcow2,node-name=disk,file=file'],
+    ...['--nbd-server', `addr.type=unix,addr.path=${join(rig.folder, 'socket')}`],
+    ...['--export', 'type=nbd,id=disk,node-name=disk,writable=on'],
+    // Written when the rest is done.
+    ...['--pidfile', join(rig.folder, 'pid')],
+  ]
+}
 
 /** What a terminal would get. */
 async function inTerminal(rig: Rig, args: string[], env: Record<string, string>): Promise<string> {
