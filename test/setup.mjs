@@ -57,6 +57,9 @@ const testPackages = [
   'bash-completion',
   'zsh',
   'fish',
+  'rpm',
+  'db5.3-util',
+  'sqlite3',
 ]
 
 /** Not on every distribution; a test that needs it says so. */
