@@ -40,7 +40,7 @@ async function sealOverlay(context: BuildContext, { top, seal: steps, label }: S
   const { disk, id } = top.manifest
   const reference = snapshotReference(id).building
   await mkdir(join(work, 'ns'))
-  await createOverlay(work, overlayName, { reference, format: 'qcow2' }, undefined, context.signal)
+  await createOverlay(work, overlayName, { reference, format: 'qcow2' }, disk.size, context.signal)
   const { root } = await prepareMounts(work, disk)
   let said = ''
   const onOutput = (chunk: Buffer) => {

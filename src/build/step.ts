@@ -120,7 +120,7 @@ async function makeBase(
   return { layout: chooseRoot(found, job.root, step.name) }
 }
 
-async function overlayOn(context: BuildContext, job: StepJob, size?: number): Promise<void> {
+async function overlayOn(context: BuildContext, job: StepJob, size = groundLayout(job).size): Promise<void> {
   const backing = backingOf(job)
   if (!backing) throw new Error(`${job.step.name} stands on nothing`)
   const { building, format } = backing

@@ -109,7 +109,10 @@ export interface Backing {
   format: 'qcow2' | 'raw'
 }
 
-/** Makes an overlay in `folder`, where `backing.reference` must be found; `size` in bytes if it is to be larger. */
+/**
+ * Makes an overlay in `folder`, where `backing.reference` must be found. With the disk's `size` in bytes, qemu-img need not
+ * open the chain to ask for it (`-u`), which on 40 snapshots takes longer than all else.
+ */
 export async function createOverlay(
   folder: string,
   name: string,
@@ -119,8 +122,21 @@ export async function createOverlay(
 ): Promise<void> {
   // Subclusters of 4 KiB in clusters of 128 KiB: smaller snapshots, short tables.
   const options = ['-o', 'extended_l2=on,cluster_size=128k']
+  const known = size === undefined ? [] : ['-u']
   // qemu-img refuses -b without -F since 6.1, and guessing would be a hole anyway.
-  const args = ['create', '-q', '-f', 'qcow2', ...options, '-F', backing.format, '-b', backing.reference, name]
+  const args = [
+    'create',
+    '-q',
+    ...known,
+    '-f',
+    'qcow2',
+    ...options,
+    '-F',
+    backing.format,
+    '-b',
+    backing.reference,
+    name,
+  ]
   await run('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder, signal })
 }
 
@@ -161,9 +177,10 @@ export async function sameDisk(a: string, b: string, signal: AbortSignal): Promi
   return (await run('qemu-img', args, { signal, ok: [0, 1] })).exitCode === 0
 }
 
-/** Throws if qemu-img finds the image's structure damaged. */
+/** Throws if qemu-img finds the image's structure damaged. What backs it is not opened. */
 export async function checkImage(path: string, signal: AbortSignal): Promise<void> {
-  await run('qemu-img', ['check', '-q', '-f', 'qcow2', path], { signal })
+  const alone = { driver: 'qcow2', backing: null, file: { driver: 'file', filename: path } }
+  await run('qemu-img', ['check', '-q', `json:${JSON.stringify(alone)}`], { signal })
 }
 
 export interface Conversion {
