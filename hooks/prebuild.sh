@@ -46,7 +46,7 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 # Whether the layers of the project are the same; with those that include other files, all of the project.
 unchanged() {
   git -C "$project" diff-tree -r --quiet "$from" "$to" -- vlb.yaml '[0-9][0-9]*_*' 2>/dev/null || return 1
-  ! grep -qs 'vlb: *include' "$project"/[0-9][0-9]*_*/[bm]* ||
+  ! grep -qs 'vlb: *include' "$project"/[0-9][0-9]*_*/[bm]* "$project"/[0-9][0-9]*_*/layers/*/[bm]* ||
     git -C "$project" diff-tree -r --quiet "$from" "$to" -- . 2>/dev/null
 }
 

@@ -2,7 +2,17 @@
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
 import type { Layer } from '../core/layer.ts'
-import { checkEnvironment, leaves, noKey, planInner, planSteps, type Step, secretsOf, upTo } from '../core/plan.ts'
+import {
+  checkEnvironment,
+  type KeyContext,
+  leaves,
+  noKey,
+  planInner,
+  planSteps,
+  type Step,
+  secretsOf,
+  upTo,
+} from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
@@ -12,7 +22,7 @@ import { buildLocked, findSnapshot, type LockedJob } from './locked.ts'
 import { cached, ended, skipped } from './outcome.ts'
 import type { LoadedSource } from './project.ts'
 import type { CompleteChain } from './record.ts'
-import { buildRolledUp, type InnerSteps } from './rolled-up.ts'
+import { buildRolledUp, firstToRun, type InnerSteps, type KnownSteps } from './rolled-up.ts'
 import { StepSources } from './sources.ts'
 import { buildStep } from './step.ts'
 
@@ -33,6 +43,8 @@ export interface ChainOptions {
   beforeBuild?: ((step: Step) => Promise<boolean>) | undefined
   /** Called when only the last step is missing, before it is built on `below`. */
   onlyLast?: ((below: Snapshot) => void) | undefined
+  /** Steps that were merged into what is there, and may be gone themselves. */
+  known?: KnownSteps
 }
 
 export interface Chain {
@@ -51,9 +63,10 @@ export async function planChain(
   source: LoadedSource,
   layers: readonly Layer[],
   env: Record<string, string>,
+  known?: KnownSteps,
 ): Promise<Chain> {
   const base = source.config.base ? await resolveBase(context, source, source.config.base) : undefined
-  return await planOn(context, source, layers, env, base)
+  return await planOn(context, source, layers, { env, known }, base)
 }
 
 /** The same for a look only: a layer that lacks a value is no error. */
@@ -64,20 +77,20 @@ export async function surveyChain(
 ): Promise<Chain> {
   checkEnvironment(source.layers, env)
   const base = source.config.base ? await resolveBase(context, source, source.config.base) : undefined
-  return await planOn(context, source, source.layers, env, base, true)
+  return await planOn(context, source, source.layers, { env, look: true }, base)
 }
 
 async function planOn(
   context: BuildContext,
   source: LoadedSource,
   layers: readonly Layer[],
-  env: Record<string, string>,
+  options: Pick<KeyContext, 'env' | 'look'> & { known?: KnownSteps | undefined },
   base: Base | undefined,
-  look = false,
 ): Promise<Chain> {
+  const { known, ...values } = options
   const find = finder(context)
-  const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId
-  const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, env, contentOf, look })
+  const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId ?? known?.get(key)?.contentId
+  const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, contentOf, ...values })
   const found = await Promise.all(steps.map((step) => find(step.key)))
   return { source, base, steps, found, find }
 }
@@ -106,8 +119,7 @@ export function mustRebuild(
 /** A rolled-up layer is too old when one of its steps is. */
 function isTooOld({ layer }: Step, { manifest }: Snapshot): boolean {
   return (layer?.steps ?? (layer ? [layer] : [])).some(({ directives: { ttl } }, i) => {
-    const builtAt = manifest.steps?.[i]?.builtAt ?? manifest.builtAt
-    return ttl !== undefined && (Date.now() - Date.parse(builtAt)) / 1000 > ttl
+    return isOlder(manifest.steps?.[i]?.builtAt ?? manifest.builtAt, ttl)
   })
 }
 
@@ -129,7 +141,7 @@ export async function buildChain(
 ): Promise<ChainResult> {
   const { label } = source
   const layers = upTo(source.layers, options.last)
-  let chain = await planChain(context, source, layers, options.env)
+  let chain = await planChain(context, source, layers, options.env, options.known)
   const missing = countMissing(chain, options)
   context.emit({ type: 'plan', label, steps: chain.steps.map((s) => s.name), missing })
   if (options.frozen && missing > 0) throw frozenError(chain, options)
@@ -165,7 +177,7 @@ export async function buildChain(
     ground = { snapshot: outcome.snapshot }
     snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
-    chain = await planOn(context, source, layers, options.env, chain.base)
+    chain = await planOn(context, source, layers, { env: options.env, known: options.known }, chain.base)
   }
   const top = ground && 'snapshot' in ground ? ground.snapshot : undefined
   if (layers.length < source.layers.length) return { ...result, top }
@@ -180,10 +192,22 @@ function stoppedBefore(error: unknown): undefined {
   if (!(error instanceof Stopped)) throw error
 }
 
-/** `outer`: the rolled-up layer that the step is in. */
-function builtAgain(step: Step, there: Snapshot, options: ChainOptions, outer: Step = step): boolean {
+function builtAgain(step: Step, there: Snapshot, options: ChainOptions): boolean {
   if (Date.parse(there.manifest.builtAt) >= options.since) return false
-  return options.rebuild.has(outer.name) || mustRebuild(step, there, options.rebuild) !== undefined
+  return mustRebuild(step, there, options.rebuild) !== undefined
+}
+
+/** The same for a step of the rolled-up layer `outer`, which may be gone and yet not have to be built. */
+function innerAgain(step: Step, there: Snapshot | undefined, options: ChainOptions, outer: Step | undefined): boolean {
+  const known = options.known?.get(step.key)
+  const builtAt = there?.manifest.builtAt ?? known?.builtAt
+  if (builtAt !== undefined && Date.parse(builtAt) >= options.since) return false
+  const { nocache = false, ttl } = step.layer?.directives ?? {}
+  return (outer !== undefined && options.rebuild.has(outer.name)) || nocache || isOlder(builtAt, ttl)
+}
+
+function isOlder(builtAt: string | undefined, ttl: number | undefined): boolean {
+  return builtAt !== undefined && ttl !== undefined && (Date.now() - Date.parse(builtAt)) / 1000 > ttl
 }
 
 /** The steps whose scripts may have to run, when `from` is the first that is to be built. */
@@ -191,12 +215,9 @@ async function scriptsFrom(chain: Chain, from: number, options: ChainOptions): P
   const [first, ...above] = chain.steps.slice(from)
   const inner = first?.inner ?? []
   const found = await Promise.all(inner.map(({ key }) => chain.find(key)))
-  const missing = inner.findIndex((step, i) => {
-    const there = found[i]
-    return !there || builtAgain(step, there, options, first)
-  })
   // One that is only to be merged from what is there runs none of its scripts.
-  const rest = first?.inner ? (missing < 0 ? [] : inner.slice(missing)) : first ? [first] : []
+  const start = firstToRun(inner, found, (step, there) => innerAgain(step, there, options, first))
+  const rest = first?.inner ? inner.slice(start) : first ? [first] : []
   return [...rest, ...leaves(above)]
 }
 
@@ -261,14 +282,16 @@ class StepMaker {
     return {
       plan: async () => {
         const find = finder(this.#context)
-        const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId
+        const contentOf = async (key: LayerKey) =>
+          (await find(key))?.manifest.contentId ?? this.#options.known?.get(key)?.contentId
         const { parent, base } = outer.inputs
         const on = { ...(parent ? { parent } : {}), ...(base ? { base } : {}) }
         const keys = { arch: this.#context.arch, base, env, contentOf }
         const steps = await planInner(source, outer.name, on, outer.layer?.steps ?? [], keys)
         return { steps, found: await Promise.all(steps.map(({ key }) => find(key))) }
       },
-      again: (step, there) => builtAgain(step, there, this.#options, outer),
+      again: (step, there) => innerAgain(step, there, this.#options, outer),
+      known: this.#options.known ?? new Map(),
       make: async (step, ground, there) => await this.make(step, ground, there),
     }
   }

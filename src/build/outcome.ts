@@ -10,7 +10,9 @@ export function skipped(step: Step): BuiltLayer {
   return { name: step.name, key: step.key, contentId: null, result: 'skipped', seconds: 0, bytes: 0 }
 }
 
-export function cached(context: BuildContext, label: string, step: Step, there: Snapshot): BuiltLayer {
+export function cached(context: BuildContext, label: string, step: Step, there: Snapshot | undefined): BuiltLayer {
+  // Of a step that was merged once it need not be there itself.
+  if (!there) return { ...skipped(step), contentId: step.content, result: 'cached' }
   return ended(context, label, step, { snapshot: there, seconds: 0, built: false })
 }
 

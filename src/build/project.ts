@@ -8,6 +8,7 @@ import { isLayerName, type Layer, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
 import { lookup, type Objects, openObjects, warmUp } from '../git/objects.ts'
 import { openRepository, type Repository, type Revision, readSettings, resolveRevision } from '../git/repo.ts'
+import { recoverSwitch } from '../git/switch.ts'
 import { layerFolders, readWorkingTree, type WorkingTree } from '../git/worktree.ts'
 import type { Environment } from '../host/env.ts'
 import { LocalStore } from '../store/local.ts'
@@ -21,6 +22,8 @@ export interface Project {
   prefix: string
   settings: Map<string, string>
   store: LocalStore
+  /** What was done about a rollup that was cut off in its last step. */
+  recovered?: 'back' | 'forth' | undefined
 }
 
 /** A revision with what is needed to build it. */
@@ -39,12 +42,14 @@ export interface LoadedSource extends Source {
 /** Opens the project that `cwd` lies in. */
 export async function openProject(cwd: string): Promise<Project> {
   const [repo, settings] = await together([openRepository(cwd), readSettings(cwd)])
+  const recovered = repo.worktree === undefined ? undefined : await recoverSwitch(repo)
   const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
   const configured = settings.get('store')
   const root = configured
     ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured))
     : join(repo.commonDir, 'vlb')
-  return { repo, folder, prefix: relative(repo.worktree ?? folder, folder), settings, store: new LocalStore(root) }
+  const prefix = relative(repo.worktree ?? folder, folder)
+  return { repo, folder, prefix, settings, store: new LocalStore(root), recovered }
 }
 
 function expandHome(path: string): string {
@@ -174,6 +179,12 @@ async function readConfig(folder: string): Promise<Config> {
 export async function loadRevision(project: Project, name: string): Promise<LoadedSource> {
   const revision = await resolveRevision(project.repo, name)
   return await withObjects(await openObjects(project.repo), (objects) => readRevision(project, revision, objects))
+}
+
+/** A tree that is in no commit of its own yet, as a revision; `env` tells git where its objects are. */
+export async function loadTree(project: Project, revision: Revision, env: Environment): Promise<LoadedSource> {
+  const objects = await openObjects(project.repo, env)
+  return { ...(await withObjects(objects, () => readRevision(project, revision, objects))), env, clean: false }
 }
 
 async function readRevision(project: Project, revision: Revision, objects: Objects): Promise<LoadedSource> {

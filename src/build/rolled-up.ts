@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { copyFile, link, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
-import type { Manifest } from '../core/manifest.ts'
+import type { Manifest, MergedStep } from '../core/manifest.ts'
 import { packagesName } from '../core/packages.ts'
 import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
@@ -19,11 +19,15 @@ import { backingOf, type Ground, type StepJob, type StepOutcome } from './job.ts
 import { cached, ended } from './outcome.ts'
 import { freeId, standsOn } from './step.ts'
 
+/** What is known of steps that were merged before and may be gone since, by key. */
+export type KnownSteps = ReadonlyMap<string, MergedStep>
+
 /** How the steps of one rolled-up layer are made; it comes from the chain, of which they are a part. */
 export interface InnerSteps {
   /** The steps with their keys as things stand now, and which of them are there. */
   plan: () => Promise<{ steps: Step[]; found: (Snapshot | undefined)[] }>
-  again: (step: Step, there: Snapshot) => boolean
+  again: (step: Step, there: Snapshot | undefined) => boolean
+  known: KnownSteps
   make: (step: Step, ground: Ground, there: Snapshot | undefined) => Promise<StepOutcome & { built: boolean }>
 }
 
@@ -32,39 +36,59 @@ export async function buildRolledUp(context: BuildContext, job: StepJob, inner: 
   const started = Date.now()
   const seconds = () => (Date.now() - started) / 1000
   context.emit({ type: 'step-started', label, name: job.step.name })
-  const steps: BuiltLayer[] = []
-  const made: Made[] = []
-  let ground = job.ground
   let plan = await inner.plan()
-  for (let i = 0; i < plan.steps.length; i++) {
+  const start = firstToRun(plan.steps, plan.found, inner.again)
+  const made: Made[] = plan.steps.slice(0, start).map((step, i) => ({ step, snapshot: plan.found[i] }))
+  const steps: BuiltLayer[] = made.map(({ step, snapshot }) => cached(context, label, step, snapshot))
+  let top = made.at(-1)?.snapshot
+  for (let i = start; i < plan.steps.length; i++) {
     const step = plan.steps[i] as Step
     const there = plan.found[i]
-    if (there && !inner.again(step, there)) {
-      steps.push(cached(context, label, step, there))
-      made.push({ step, snapshot: there })
-    } else {
-      const outcome = await inner.make(step, ground, there)
-      steps.push(ended(context, label, step, outcome))
-      if ('failure' in outcome) return { ...outcome, steps, seconds: seconds() }
-      made.push({ step, snapshot: outcome.snapshot })
-      plan = await inner.plan()
-    }
-    ground = { snapshot: (made.at(-1) as Made).snapshot }
+    const ground: Ground = top ? { snapshot: top } : job.ground
+    const outcome =
+      there && !inner.again(step, there)
+        ? { snapshot: there, seconds: 0, built: false }
+        : await inner.make(step, ground, there)
+    steps.push(ended(context, label, step, outcome))
+    if ('failure' in outcome) return { ...outcome, steps, seconds: seconds() }
+    top = outcome.snapshot
+    made.push({ step, snapshot: top })
+    plan = await inner.plan()
   }
-  return { snapshot: await merge(context, job, made), steps, seconds: seconds() }
+  if (!top) throw new Error(`${job.step.name} is made of nothing`)
+  return { snapshot: await merge(context, job, made, top, inner.known), steps, seconds: seconds() }
+}
+
+/**
+ * The first step whose script has to run. Below one that is there, the others need not be: they were merged once, and
+ * dropped. `again` says whether one has to run although it is there, or whether or not it is.
+ */
+export function firstToRun(
+  steps: readonly Step[],
+  found: readonly (Snapshot | undefined)[],
+  again: InnerSteps['again'],
+): number {
+  const first = steps.findIndex((step, i) => again(step, found[i]))
+  return found.slice(0, first < 0 ? found.length : first).findLastIndex((there) => there) + 1
 }
 
 interface Made {
   step: Step
-  snapshot: Snapshot
+  /** Undefined for one that is gone; never the last. */
+  snapshot: Snapshot | undefined
 }
 
 /** One overlay on the job's ground, equal to the last step's disk bit by bit. */
-async function merge(context: BuildContext, job: StepJob, made: readonly Made[]): Promise<Snapshot> {
+async function merge(
+  context: BuildContext,
+  job: StepJob,
+  made: readonly Made[],
+  top: Snapshot,
+  known: KnownSteps,
+): Promise<Snapshot> {
   const { step, label, work } = job
-  const top = made.at(-1)?.snapshot
   const backing = backingOf(job)
-  if (!top || !backing) throw new Error(`${step.name} is made of nothing, or stands on nothing`)
+  if (!backing) throw new Error(`${step.name} stands on nothing`)
   const told = made.length === 1 ? 'taken over from its one step' : `merging ${made.length} snapshots into one`
   context.emit({ type: 'step-output', label, name: step.name, line: told })
   const overlay = join(work, overlayName)
@@ -80,7 +104,10 @@ async function merge(context: BuildContext, job: StepJob, made: readonly Made[])
   await nameBacking(overlay, backing.stored, backing.format, context.signal)
   await writeFile(join(work, logName), await logsOf(made))
   const packages = await takePackages(context, top, work)
-  return await context.store.put(work, { ...(await describe(context, job, made, top)), ...packages })
+  return await context.store.put(work, {
+    ...(await describe(context, job, recordOf(made, top, known), top)),
+    ...packages,
+  })
 }
 
 /** How the copied overlay names what it stood on, seen from a folder below tmp/. */
@@ -95,18 +122,11 @@ function formatBelow({ manifest }: Snapshot, otherwise: 'qcow2' | 'raw'): 'qcow2
 async function describe(
   context: BuildContext,
   { step, work, ground }: StepJob,
-  made: readonly Made[],
+  steps: MergedStep[],
   top: Snapshot,
 ): Promise<Manifest> {
   const overlay = join(work, overlayName)
   const { contentId, disk } = top.manifest
-  const steps = made.map(({ step: { layer }, snapshot: { manifest } }) => ({
-    layer: layer?.name ?? '',
-    key: manifest.key,
-    contentId: manifest.contentId,
-    seconds: manifest.seconds,
-    builtAt: manifest.builtAt,
-  }))
   return {
     format: 1,
     id: await freeId(context, step.key),
@@ -131,9 +151,18 @@ async function describe(
   }
 }
 
+function recordOf(made: readonly Made[], top: Snapshot, known: KnownSteps): MergedStep[] {
+  return made.map(({ step, snapshot }) => {
+    // Of one that is gone and that nobody remembers, its age is at least that of what stands on it.
+    const gone = { key: step.key, contentId: step.content, seconds: 0, builtAt: top.manifest.builtAt }
+    const { key, contentId, seconds, builtAt } = snapshot?.manifest ?? known.get(step.key) ?? gone
+    return { layer: step.layer?.name ?? '', key, contentId, seconds, builtAt }
+  })
+}
+
 async function logsOf(made: readonly Made[]): Promise<string> {
   const logs = made.map(async ({ step, snapshot }) => {
-    const text = await readFile(snapshot.log, 'utf8').catch(() => '(its log is gone)')
+    const text = snapshot ? await readFile(snapshot.log, 'utf8') : '(its log went with its snapshot)'
     return logHeading(step.name) + (text === '' || text.endsWith('\n') ? text : `${text}\n`)
   })
   return (await Promise.all(logs)).join('\n')

@@ -10,6 +10,7 @@ import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
 import { prebuildStatus } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { firstToRun } from './rolled-up.ts'
 import { targetsFor } from './targets.ts'
 import { Explainer, type Explanation } from './why.ts'
 
@@ -84,6 +85,8 @@ async function stepStates(
   merged: boolean,
 ): Promise<LayerStatus[]> {
   const states: LayerStatus[] = []
+  const found = merged ? [] : await Promise.all(inner.map(({ key }) => (key === noKey ? undefined : chain.find(key))))
+  const start = firstToRun(inner, found, (step, there) => there !== undefined && mustRebuild(step, there) !== undefined)
   for (const [i, step] of inner.entries()) {
     const record = merged ? whole?.manifest.steps?.[i] : undefined
     if (record) {
@@ -91,10 +94,10 @@ async function stepStates(
       states.push({ ...layerStatus(step, 'cached', nothing, undefined), key, seconds, builtAt })
       continue
     }
-    const there = await chain.find(step.key)
+    const there = found[i]
     const again = there && mustRebuild(step, there)
     const below = states.find(({ state }) => state !== 'cached')
-    const reason = below ? `${below.name} below it has to be built` : (again ?? (there ? '' : 'not built yet'))
+    const reason = below ? `${below.name} below it has to be built` : (again ?? (i < start ? '' : 'not built yet'))
     states.push(layerStatus(step, reason === '' ? 'cached' : 'missing', { ...nothing, reason }, there))
   }
   return states

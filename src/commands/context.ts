@@ -29,6 +29,10 @@ export async function withProject<T>(
     import('../build/context.ts'),
   ])
   const project = await openProject(context.cwd)
+  if (project.recovered) {
+    const done = project.recovered === 'back' ? 'undone' : 'brought to its end'
+    context.emit({ type: 'warning', text: `a rollup was cut off in its last step here; it was ${done}` })
+  }
   try {
     return await work({
       project,

@@ -11,6 +11,7 @@ import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
 import prebuildPage from '../../docs/git-vlb-prebuild.1.md'
+import rollupPage from '../../docs/git-vlb-rollup.1.md'
 import shellPage from '../../docs/git-vlb-shell.1.md'
 import statusPage from '../../docs/git-vlb-status.1.md'
 import testBootPage from '../../docs/git-vlb-test-boot.1.md'
@@ -36,6 +37,7 @@ export const verbs: readonly Verb[] = [
   { name: 'status', page: statusPage, load: async () => (await import('./status.ts')).status },
   { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
   { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
+  { name: 'rollup', page: rollupPage, load: async () => (await import('./rollup.ts')).rollup },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },
   { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
   { name: 'diff', page: diffPage, load: async () => (await import('./diff.ts')).diff },

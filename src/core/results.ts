@@ -158,6 +158,24 @@ export interface BuildResult {
   exitStatus: number
 }
 
+export interface RollupResult {
+  ok: boolean
+  dryRun: boolean
+  /** In order; `state` is what was found before anything was built. */
+  layers: { name: string; key: string; contentId: string | null; state: 'cached' | 'missing'; bytes: number }[]
+  /** `bytes` of a dry run are at most that. */
+  into: { name: string; key: string; contentId: string | null; bytes: number }
+  moves: { from: string; to: string }[]
+  /** Layers above that stay in the store. */
+  above: { name: string; key: string; state: 'cached' | 'missing' }[]
+  message: string
+  /** Null with --dry-run and --no-commit. */
+  commit: string | null
+  /** The branch, or HEAD where none is checked out. */
+  branch: string
+  seconds: number
+}
+
 export interface InitResult {
   directory: string
   template: string
@@ -253,6 +271,7 @@ export type CommandResult =
   | { kind: 'status'; data: StatusResult }
   | { kind: 'build'; data: BuildResult }
   | { kind: 'init'; data: InitResult }
+  | { kind: 'rollup'; data: RollupResult }
   | { kind: 'new'; data: NewResult }
   | { kind: 'log'; data: LogResult }
   | { kind: 'doctor'; data: DoctorResult }

@@ -126,7 +126,8 @@ function pathOfStatusLine(line: string): string | undefined {
   return line.slice(at)
 }
 
-async function temporaryIndex(repo: Repository, scratch: string): Promise<Environment> {
+/** A copy of the user's index, and a folder for new objects: the environment in which git uses both. */
+export async function temporaryIndex(repo: Repository, scratch: string): Promise<Environment> {
   const index = join(scratch, 'index')
   const objects = join(scratch, 'objects')
   await mkdir(objects, { recursive: true })

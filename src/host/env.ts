@@ -49,6 +49,12 @@ export function pagerEnvironment(): Environment {
   return { LESS: 'FRX', LV: '-c', ...pick(['GIT_PAGER', 'PAGER', 'LESS', 'LV']) }
 }
 
+/** Who makes a commit, where the caller says so, and what signing one needs. Everything else is in git's configuration. */
+export function identityEnvironment(): Environment {
+  const who = ['AUTHOR', 'COMMITTER'].flatMap((role) => ['NAME', 'EMAIL', 'DATE'].map((part) => `GIT_${role}_${part}`))
+  return pick([...who, 'EMAIL', 'GPG_TTY'])
+}
+
 export function childEnvironment(added: Environment = {}): Environment {
   const base = pick([...passed, ...proxyNames])
   // A user's PATH often lacks the folders of blkid, sfdisk and losetup.

@@ -14,6 +14,7 @@ import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { diffText } from './diff.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
+import { rollupText } from './rollup.ts'
 import { table } from './table.ts'
 import { whyText } from './why.ts'
 
@@ -35,6 +36,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.output === null ? result.text : `changelog ${shownPath(result.output, options.cwd)}\n`
     case 'shell':
       return result.data.recorded === null ? '' : `recorded in ${shownPath(result.data.recorded, options.cwd)}\n`
+    case 'rollup':
+      return rollupText(result.data, options.style)
     case 'hooks':
       return hooksText(result.data, options)
     case 'diff':
