@@ -24,7 +24,7 @@ function part(why: Why): string {
     case 'parent':
       return parentText(why)
     case 'env':
-      return why.change === 'missing' ? '' : `the value ${why.name} ${valueChange[why.change]}`
+      return why.change === 'missing' ? '' : `the value ${valueName(why.name)} ${valueChange[why.change]}`
     case 'nocache':
       return 'its script says nocache'
     case 'ttl':
@@ -42,6 +42,12 @@ function part(why: Why): string {
     case 'engine':
       return 'a newer git vlb builds differently'
   }
+}
+
+/** A step of a rolled-up layer has its values under its own name: STEP/NAME. */
+function valueName(name: string): string {
+  const [step, value] = name.split('/')
+  return value === undefined ? name : `${value} of ${step}`
 }
 
 const valueChange = { added: 'is new', removed: 'is not declared any more', changed: 'changed' }
