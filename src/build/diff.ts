@@ -1,5 +1,6 @@
 // `git vlb diff`: what differs between the files of two disks. Both are shown by one run of the sandbox, on throw-away
 // overlays; which files have to be read is decided here.
+import { isUtf8 } from 'node:buffer'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
@@ -14,6 +15,7 @@ import {
 } from '../core/file-diff.ts'
 import type { Entry } from '../core/file-tree.ts'
 import { hunkLines, isBinary } from '../core/patch.ts'
+import { ToolError } from '../host/run.ts'
 import { Comparer, type Listing, readLimit, sides, type Two } from '../image/compare.ts'
 import { createOverlay, mapImage } from '../image/qcow2.ts'
 import { overlayName } from '../store/local.ts'
@@ -48,7 +50,7 @@ export async function diffTrees(
   const both = { a, b }
   if (a.disks[0] !== undefined && a.disks[0] === b.disks[0]) return { changes: [], single: false, patches: new Map() }
   const work = await context.store.scratch.folder()
-  const [comparer, written] = await Promise.all([open(context, work, both), writtenSince(context, a, b)])
+  const [comparer, written] = await together(open(context, work, both), writtenSince(context, a, b))
   try {
     const path = plainPath(options.path ?? '')
     const listings = await comparer.list(path)
@@ -87,6 +89,13 @@ async function open(context: BuildContext, work: string, both: Two<Side>): Promi
   return await Comparer.open(work, { a, b }, apart, context)
 }
 
+/** Waits for both, even if one fails: nothing may run on behind an error. */
+async function together(opening: Promise<Comparer>, written: Promise<Range[] | undefined>) {
+  const [one, other] = await Promise.allSettled([opening, written])
+  if (other.status === 'rejected' && one.status === 'fulfilled') await one.value.close()
+  return await Promise.all([opening, written])
+}
+
 /** Where the two differ at most, if they are of one chain: what was written above the last disk that both stand on. */
 async function writtenSince(context: BuildContext, a: Side, b: Side): Promise<Range[] | undefined> {
   const depthA = a.disks.findIndex((disk) => b.disks.includes(disk))
@@ -94,8 +103,14 @@ async function writtenSince(context: BuildContext, a: Side, b: Side): Promise<Ra
   if (shared === undefined) return undefined
   const above = async (file: string, depth: number) =>
     depth === 0 ? [] : rangesAbove(await mapImage(file, context.signal), depth)
-  const [inA, inB] = await Promise.all([above(a.file, depthA), above(b.file, b.disks.indexOf(shared))])
-  return mergeRanges([...inA, ...inB])
+  try {
+    const [inA, inB] = await Promise.all([above(a.file, depthA), above(b.file, b.disks.indexOf(shared))])
+    return mergeRanges([...inA, ...inB])
+  } catch (error) {
+    // Without a map all is read: a disk in too many pieces has one that is too long.
+    if (error instanceof ToolError) return undefined
+    throw error
+  }
 }
 
 /** Without dots and doubled slashes, and without one at either end. */
@@ -234,6 +249,8 @@ class Diff {
 async function patchOf(a: Buffer, b: Buffer): Promise<FilePatch> {
   if (isBinary(a) || isBinary(b)) return { kind: 'binary' }
   if (a.length > readLimit || b.length > readLimit) return { kind: 'large' }
-  const lines = await hunkLines(a.toString('utf8'), b.toString('utf8'), 5000)
+  // Of what is no UTF-8 every byte is a character: else different bytes would look the same.
+  const encoding = isUtf8(a) && isUtf8(b) ? 'utf8' : 'latin1'
+  const lines = await hunkLines(a.toString(encoding), b.toString(encoding), 5000)
   return lines ? { kind: 'text', lines } : { kind: 'large' }
 }

@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import { printable, VlbError } from '../core/errors.ts'
 import { addAttributes, deviceId, deviceNumbers, parseEntry, type Tree } from '../core/file-tree.ts'
 import { run } from '../host/run.ts'
+import { toolHint } from '../host/tools.ts'
 import { type Action, type RootPlace, type RunnerOptions, reading, startAction } from './sandbox.ts'
 
 export type Two<T> = { a: T; b: T }
@@ -160,6 +161,7 @@ export class Comparer {
       reading(this.#answers.rest.split('\n'), ended, this.#signal)
     } catch (error) {
       if (!(error instanceof VlbError)) throw error
+      if (error.code === 'VLB_HOST_TOOL') throw new VlbError(error.code, error.message, { hint: toolHint('getfattr') })
       const last = printable(this.#said.text.trimEnd().split('\n').at(-1) ?? '')
       const hint = 'is the image damaged? git vlb doctor shows what this host lacks'
       throw new VlbError(error.code, `${error.message}${last ? `: ${last}` : ''}`, { hint })

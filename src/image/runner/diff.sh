@@ -7,6 +7,7 @@
 action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYSTEM_B; APART: never both mounted at once
   local work=$1 apart=$2 ns=$1/ns side order path orders
   local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() top=()
+  type -P getfattr >/dev/null || die VLB_HOST_TOOL "getfattr is not installed"
   attach "$work" "$work/a/layer.qcow2" qcow2 "$work/b/layer.qcow2" qcow2
   exec {orders}<"$work/orders" || die VLB_HOST_KERNEL "cannot read orders"
   while IFS= read -r -d '' -u "$orders" order; do
@@ -112,6 +113,8 @@ list_files() { # SIDE
 # LOGICAL,PHYSICAL,LENGTH,FLAGS. Names start with a dot and have no line breaks, so that no name can pass for an extent.
 list_extents() { # SIDE
   cd "${top[$1]}" || return
+  # Without it, nothing is known of any.
+  type -P filefrag >/dev/null || { printf '\0' && return; }
   xargs -0 -r filefrag -v -- <"$work/$1/extents" | awk '
     /^File size of / { if (n++) print line; line = $(NF - 1); next }
     /^ *[0-9]+:/ {
