@@ -4,7 +4,7 @@
 # Shows the disk in an image file as the file or block device `disk`, by FUSE or nbd as `attach_by` has it. Of a second image
 # that is NS/second/disk.
 attach() { # WORK FILE FORMAT [FILE FORMAT]
-  local ns=$1/ns nbds=()
+  local ns=$1/ns
   mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
   mkdir "$ns/root" "$ns/probe" "$ns/dns"
   disk=$ns/disk
@@ -20,17 +20,14 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
       ;;
     auto)
       attach_fuse "${@:2}" && return
-      nbd_devices
-      ((${#nbds[@]} > 0)) || die VLB_HOST_ATTACH "the disk can be attached neither by FUSE ($fuse_lacks) nor by nbd (there is no /dev/nbd0)"
+      [ -b /dev/nbd0 ] || die VLB_HOST_ATTACH "the disk can be attached neither by FUSE ($fuse_lacks) nor by nbd (there is no /dev/nbd0)"
       echo "git vlb: attaching by nbd, since $fuse_lacks" >&2
       ;;
-    nbd) nbd_devices ;;
-    *) nbds=("$attach_by") ;;
   esac
-  attach_nbd "$2" "$3" "${nbds[@]}"
+  attach_nbd "$2" "$3"
   if [ -n "${4-}" ]; then
     disk=$ns/second/disk
-    attach_nbd "$4" "$5" "${nbds[@]}"
+    attach_nbd "$4" "$5"
     disk=$ns/disk
   fi
 }

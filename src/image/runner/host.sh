@@ -3,14 +3,16 @@
 
 # Runs a modify-disk script on the host, against the whole disk.
 action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
-  local work=$1 source=$2 script=$3 ns=$1/ns status device hold before
+  local work=$1 source=$2 script=$3 ns=$1/ns status device hold before option=()
   shift 3
   mkdir -p "$work/scratch/tmp"
   chown -R 0:0 -- "$work/src"
   [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
+  room=$((2 ** 40))
   attach "$work" "$work/layer.qcow2" qcow2
   { mount --bind -- "$source" "$source" && mount -o remount,bind,ro -- "$source"; } || die VLB_HOST_KERNEL "cannot protect the parent's snapshot"
-  loop_device "$disk" || die VLB_HOST_KERNEL "cannot make a loop device for the disk; see the log"
+  [ -z "$nbd" ] || option=(--sizelimit $(($(disk_size) - room)))
+  loop_device "$disk" "${option[@]}" || die VLB_HOST_KERNEL "cannot make a loop device for the disk; see the log"
   mkdir "$ns/bin" "$ns/dev"
   ln -s "$device" "$ns/dev/disk0"
   make_helpers "$work/layer.qcow2"
@@ -18,13 +20,14 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   # Not in a mount namespace of its own: the kernel unmounts what is left in one at a time of its own, too.
   unshare --pid --ipc --uts --fork --kill-child -- \
     env -i "$@" "TMPDIR=$work/scratch/tmp" \
-    "$BASH" "$0" beside "$work" "$device" "./$script" "$source" "$work/layer.qcow2" "$ns/dev/disk0" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
+    "$BASH" "$0" beside "$work" "./$script" "$source" "$work/layer.qcow2" "$ns/dev/disk0" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
   status=$?
   unmount_since "$before"
   blockdev --flushbufs "$device" >&2
   exec {hold}<&-
   free_devices "$device"
   sync -- "$disk" || die VLB_KILLED "what the script wrote could not be written to the snapshot; see the log"
+  [ -z "$nbd" ] || attach_again "$work/layer.qcow2" qcow2 "$(<"$ns/dev/size")"
   if [ "$status" = 0 ]; then
     probe_disk
     tell "size $(disk_size)"
@@ -45,18 +48,20 @@ loop_device() { # FILE OPTION...
 # What a modify-disk script has besides the host's programs: vlb-partition and vlb-resize, and stand-ins for programs.
 make_helpers() { # TARGET
   local name
+  blockdev --getsize64 "$device" >"$ns/dev/size"
   for name in vlb-partition vlb-resize qemu-img qemu-nbd partx partprobe; do
-    printf '#!/bin/sh\nexec %q %q helper_%s %q %q %q "$@"\n' "$BASH" "$0" "${name//-/_}" "$ns" "$device" "$1" >"$ns/bin/$name"
+    printf '#!/bin/sh\nexec %q %q helper_%s %q %q "$@"\n' "$BASH" "$0" "${name//-/_}" "$ns" "$1" >"$ns/bin/$name"
     chmod 755 "$ns/bin/$name"
   done
 }
 
 # vlb-partition NUMBER: prints a block device for the partition, as the table is now. It is gone when the script is.
-helper_vlb_partition() { # NS DEVICE TARGET NUMBER
-  local ns=$1 disk=$2 device='' hold start size
-  [[ ${4-} =~ ^[1-9][0-9]*$ ]] || { echo 'usage: vlb-partition NUMBER' >&2 && exit 2; }
-  read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$4 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
-  [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $4" >&2 && exit 1; }
+helper_vlb_partition() { # NS TARGET NUMBER
+  local ns=$1 disk device='' hold start size
+  disk=$(readlink -- "$1/dev/disk0")
+  [[ ${3-} =~ ^[1-9][0-9]*$ ]] || { echo 'usage: vlb-partition NUMBER' >&2 && exit 2; }
+  read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$3 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
+  [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $3" >&2 && exit 1; }
   loop_device "$disk" --offset $((start * 512)) --sizelimit $((size * 512)) || exit 1
   # Holds the device open.
   sleep infinity >/dev/null 2>&1 &
@@ -64,27 +69,39 @@ helper_vlb_partition() { # NS DEVICE TARGET NUMBER
 }
 
 # vlb-resize SIZE: makes the disk larger, in the words of truncate(1). Partitions stay as they are.
-helper_vlb_resize() { # NS DEVICE TARGET SIZE
-  local size
-  # The kernel is told the size of an nbd device when it is connected.
-  [ ! -b "$1/disk" ] || { echo 'vlb-resize: not on a disk that is attached by nbd; disk.size in vlb.yaml makes it larger' >&2 && exit 1; }
-  size=$(numfmt --from=iec -- "${4-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
-  ((size >= $(stat -c %s -- "$1/disk"))) || { echo 'vlb-resize: a disk can only grow' >&2 && exit 1; }
-  truncate -s $(((size + 65535) / 65536 * 65536)) -- "$1/disk" && losetup --set-capacity "$2"
+helper_vlb_resize() { # NS TARGET SIZE
+  local ns=$1 size device='' hold
+  size=$(numfmt --from=iec -- "${3-}") || { echo 'usage: vlb-resize SIZE, such as 20G' >&2 && exit 2; }
+  ((size >= $(<"$ns/dev/size"))) || { echo 'vlb-resize: a disk can only grow' >&2 && exit 1; }
+  size=$(((size + 65535) / 65536 * 65536))
+  if [ ! -b "$ns/disk" ]; then
+    truncate -s "$size" -- "$ns/disk" && losetup --set-capacity "$(readlink -- "$ns/dev/disk0")" || exit
+  else
+    # The size of an nbd device is fixed, and larger than the disk: of that DEVICE shows a part, and now one more.
+    ((size <= $(blockdev --getsize64 "$ns/disk"))) || { echo 'vlb-resize: by nbd a disk grows by less than 1T' >&2 && exit 1; }
+    blockdev --flushbufs "$ns/dev/disk0"
+    loop_device "$ns/disk" --sizelimit "$size" || exit
+    # Holds the device open.
+    sleep infinity >/dev/null 2>&1 &
+    ln -sfn "$device" "$ns/dev/disk0"
+    rm -f "$ns"/dev/place*
+    show_partitions "$ns" ''
+  fi
+  printf '%s\n' "$size" >"$ns/dev/size"
 }
 
 # Scripts for vm-layer-builder make TARGET and connect DEVICE by themselves. Here that is done already, and of it only the
 # size is left to be heeded.
-helper_qemu_img() { # NS DEVICE TARGET ARGUMENT...
-  local place=("${@:1:3}") target=$3 size=${!#} argument
-  shift 3
+helper_qemu_img() { # NS TARGET ARGUMENT...
+  local ns=$1 target=$2 size=${!#} argument
+  shift 2
   case ${1-} in
     create | resize)
       for argument; do
         [ "$argument" = "$target" ] || continue
         [ "$size" != "$target" ] || exit 0
-        [[ $size != +* ]] || size=$(($(stat -c %s -- "${place[0]}/disk") + $(numfmt --from=iec -- "${size#+}")))
-        helper_vlb_resize "${place[@]}" "$size"
+        [[ $size != +* ]] || size=$(($(<"$ns/dev/size") + $(numfmt --from=iec -- "${size#+}")))
+        helper_vlb_resize "$ns" "$target" "$size"
         exit
       done
       ;;
@@ -92,59 +109,61 @@ helper_qemu_img() { # NS DEVICE TARGET ARGUMENT...
   exec qemu-img "$@"
 }
 
-helper_qemu_nbd() { # NS DEVICE TARGET ARGUMENT...
+helper_qemu_nbd() { # NS TARGET ARGUMENT...
   ! about_device "$@" || exit 0
-  exec qemu-nbd "${@:4}"
+  exec qemu-nbd "${@:3}"
 }
 
 # Whether an argument is DEVICE, by its name or by the one that this is a link to.
-about_device() { # NS DEVICE TARGET ARGUMENT...
-  local argument
-  for argument in "${@:4}"; do
-    case ${argument#--*=} in "$1/dev/disk0" | "$2") return ;; esac
+about_device() { # NS TARGET ARGUMENT...
+  local argument device
+  device=$(readlink -- "$1/dev/disk0")
+  for argument in "${@:3}"; do
+    case ${argument#--*=} in "$1/dev/disk0" | "$device") return ;; esac
   done
   return 1
 }
 
 # The kernel is not told of partitions (it may know none), but the nodes beside DEVICE are.
-helper_partx() { # NS DEVICE TARGET ARGUMENT...
-  if about_device "$@" && [[ " ${*:4} " =~ \ (--add|--update|--delete|-[aud])\  ]]; then
-    show_partitions "${@:1:3}"
+helper_partx() { # NS TARGET ARGUMENT...
+  if about_device "$@" && [[ " ${*:3} " =~ \ (--add|--update|--delete|-[aud])\  ]]; then
+    show_partitions "$1" "$2"
     exit
   fi
-  exec partx "${@:4}"
+  exec partx "${@:3}"
 }
 
-helper_partprobe() { # NS DEVICE TARGET ARGUMENT...
-  ! about_device "$@" || { show_partitions "${@:1:3}"; exit; }
-  exec partprobe "${@:4}"
+helper_partprobe() { # NS TARGET ARGUMENT...
+  ! about_device "$@" || { show_partitions "$1" "$2"; exit; }
+  exec partprobe "${@:3}"
 }
 
 # Nodes for the partitions, named as the kernel would: DEVICEp1. One that is where and what it was stays.
-show_partitions() { # NS DEVICE TARGET
-  local number place node
+show_partitions() { # NS TARGET
+  local number place node device
+  device=$(readlink -- "$1/dev/disk0")
   while read -r number place; do
     [ "$(cat "$1/dev/place$number" 2>/dev/null)" != "$place" ] || continue
     # What was written by way of the old node must be seen by way of the new one.
     [ ! -e "$1/dev/disk0p$number" ] || blockdev --flushbufs "$1/dev/disk0p$number"
-    node=$(helper_vlb_partition "$1" "$2" "$3" "$number") || return
+    node=$(helper_vlb_partition "$1" "$2" "$number") || return
     ln -sfn "$node" "$1/dev/disk0p$number"
     printf '%s' "$place" >"$1/dev/place$number"
-  done < <(sfdisk --dump -- "$2" 2>/dev/null | sed -nE "s|^${2}p([0-9]+) : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2 \\3|p")
+  done < <(sfdisk --dump -- "$device" 2>/dev/null | sed -nE "s|^${device}p([0-9]+) : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2 \\3|p")
 }
 
 # Process 1 of a modify-disk script's PID namespace.
-beside() { # WORK DEVICE COMMAND...
+beside() { # WORK COMMAND...
   local node
   mount -t proc -o nosuid,nodev,noexec proc /proc || exit 70
   cd "$1/src" || exit 70
-  show_partitions "$1/ns" "$2" ''
+  show_partitions "$1/ns" ''
   for node in "$1"/ns/dev/disk0p*; do
-    [ ! -e "$node" ] || export "VLB_PARTITION_${node##*p}=$(readlink -- "$node")"
+    [ ! -e "$node" ] || export "VLB_PARTITION_${node##*p}=$node"
   done
   PATH=$1/ns/bin:$PATH
   export -n PWD OLDPWD SHLVL LC_ALL
-  "${@:3}" </dev/null &
+  "${@:2}" </dev/null &
   wait $!
   exit $?
 }
@@ -165,7 +184,7 @@ unmount_since() { # IDS
 free_devices() { # DEVICE
   local used
   for _ in {1..600}; do
-    used=$(losetup --list --noheadings --output NAME,BACK-FILE | awk -v device="$1" '$1 == device || $2 == device { print $1 }')
+    used=$(losetup --list --noheadings --output NAME,BACK-FILE | awk -v device="$1" -v disk="$disk" '$1 == device || $2 == device || $2 == disk { print $1 }')
     [ -n "$used" ] || return 0
     sleep 0.05
   done

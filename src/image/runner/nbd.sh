@@ -8,35 +8,45 @@
 
 nbd=''
 
-nbd_devices() { # sets `nbds`
-  local path
-  nbds=()
-  for path in /dev/nbd*; do
-    [[ $path =~ ^/dev/nbd[0-9]+$ && -b $path ]] && nbds+=("$path")
-  done
-}
+# What a disk may grow by while it is attached, since the size of a connected device is fixed; the engine's disk is that much
+# larger meanwhile. Bytes, or nothing.
+room=''
 
-# Connects the first device that is free.
-attach_nbd() { # FILE FORMAT DEVICE...
-  local file=$1 format=$2 device nbds said='' status
-  shift 2
+# Connects the device that `attach_by` names, or the first that is free.
+attach_nbd() { # FILE FORMAT
+  local device devices=() said='' status
   type -P qemu-nbd >/dev/null || die VLB_HOST_ATTACH "qemu-nbd is not installed"
-  if (($# == 0)) || [ ! -b "$1" ]; then
-    nbd_devices
-    ((${#nbds[@]} == 0)) || die VLB_HOST_DEVICE "there is no device $1, but ${nbds[*]}"
-    die VLB_HOST_ATTACH "there is no ${1:-/dev/nbd0}: the kernel's module nbd is not loaded"
+  for device in /dev/nbd*; do
+    [[ $device =~ ^/dev/nbd[0-9]+$ && -b $device ]] && devices+=("$device")
+  done
+  if ((${#devices[@]} == 0)); then
+    [ ! -e /sys/block/nbd0 ] || die VLB_HOST_ATTACH "there is no /dev/nbd0, though the kernel has it; a container has to be given its nodes"
+    die VLB_HOST_ATTACH "there is no /dev/nbd0: the kernel's module nbd is not loaded"
+  fi
+  if [[ $attach_by == /* ]]; then
+    [ -b "$attach_by" ] || die VLB_HOST_DEVICE "there is no device $attach_by, but ${devices[*]}"
+    vacated "$attach_by" || die VLB_HOST_DEVICE "$attach_by is in use$(nbd_user "$attach_by")"
+    devices=("$attach_by")
   fi
   [ -p "$ns/words" ] || mkfifo "$ns/words"
-  (($# > 1)) || vacated "$1" || die VLB_HOST_DEVICE "$1 is in use$(nbd_user "$1")"
-  for device; do
+  [ -z "$room" ] || qemu-img resize -q -f "$2" -- "$1" "+$room" >&2 || die VLB_HOST_ATTACH "cannot make room for the disk to grow"
+  for device in "${devices[@]}"; do
     [ ! -e "/sys/block/${device##*/}/pid" ] || continue
-    connect "$device" "$file" "$format" && return
+    connect "$device" "$1" "$2" && return
     status=$?
     # Another device would do no better.
     ((status == in_use)) || die VLB_HOST_ATTACH "qemu-nbd cannot connect $device: ${said:-it ended with status $status}"
   done
-  (($# == 1)) || die VLB_HOST_DEVICE "all $# nbd devices are in use"
-  die VLB_HOST_DEVICE "$1 is in use$(nbd_user "$1")"
+  [[ $attach_by != /* ]] || die VLB_HOST_DEVICE "$attach_by is in use$(nbd_user "$attach_by")"
+  die VLB_HOST_DEVICE "all ${#devices[@]} nbd devices are in use"
+}
+
+# The same disk, at the size that it has come to.
+attach_again() { # FILE FORMAT BYTES
+  detach_nbd
+  qemu-img resize -q --shrink -f "$2" -- "$1" "$3" >&2 || die VLB_KILLED "the disk could not be cut to its size; see the log"
+  room=''
+  attach_nbd "$1" "$2"
 }
 
 in_use=75
