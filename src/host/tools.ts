@@ -177,10 +177,11 @@ export function toolHint(name: string): string {
 }
 
 /** Both ways to have disks attached. */
-export function attachHint(): string {
-  const install = (name: string) => installCommand([name])?.join(' ') ?? `install ${name}`
-  const fuse = `modprobe fuse; ${install('qemu-storage-daemon')}`
-  return `by FUSE: ${fuse}. By nbd: modprobe nbd max_part=0; ${install('qemu-nbd')}. Which one: git config vlb.attach auto (or fuse, or nbd)`
+export function attachHint(manager = packageManager()): string {
+  const brings = (name: string) => (manager && tools.find((t) => t.name === name)?.packages[manager]) ?? name
+  const fuse = `by FUSE: modprobe fuse, and install ${brings('qemu-storage-daemon')}`
+  const nbd = `by nbd: modprobe nbd max_part=0, and install ${brings('qemu-nbd')}`
+  return `${fuse}; ${nbd}; git vlb doctor shows what is there already`
 }
 
 const emulators: Packages = {

@@ -44,7 +44,7 @@ function instead(rig: Rig, name: string, script: string): string {
   return `mount --bind ${file} "$(command -v ${name})"`
 }
 
-const both = ['by FUSE: modprobe fuse', 'qemu-system-common', 'By nbd: modprobe nbd max_part=0', 'qemu-utils']
+const both = ['by FUSE: modprobe fuse', 'qemu-system-common', 'by nbd: modprobe nbd max_part=0', 'qemu-utils']
 
 function project(rig: Rig): void {
   rig.project({ '10_a': 'echo a > /a' })

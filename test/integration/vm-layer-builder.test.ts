@@ -15,6 +15,7 @@ qemu-nbd --connect="$dev" "$to"
 trap 'qemu-nbd --disconnect "$dev"' EXIT
 sleep 1
 growpart "$dev" 1
+flock --nonblock "$dev" true
 e2fsck -y -f "\${dev}p1"
 resize2fs -f "\${dev}p1"
 `

@@ -8,7 +8,7 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   mkdir -p "$work/scratch/tmp"
   chown -R 0:0 -- "$work/src"
   [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
-  room=$((2 ** 40))
+  room=$((128 * 2 ** 30))
   attach "$work" "$work/layer.qcow2" qcow2
   { mount --bind -- "$source" "$source" && mount -o remount,bind,ro -- "$source"; } || die VLB_HOST_KERNEL "cannot protect the parent's snapshot"
   [ -z "$nbd" ] || option=(--sizelimit $(($(disk_size) - room)))
@@ -45,6 +45,18 @@ loop_device() { # FILE OPTION...
   [ -n "$device" ]
 }
 
+# Holds the device in `hold` open until the script is gone, and nothing else that is open here: growpart calls partx while it
+# has a lock on the disk, which udev would wait for.
+keep_open() {
+  (
+    for fd in /proc/self/fd/*; do
+      fd=${fd##*/}
+      ((fd <= 2 || fd == hold)) || exec {fd}>&-
+    done
+    exec sleep infinity
+  ) </dev/null >/dev/null 2>&1 &
+}
+
 # What a modify-disk script has besides the host's programs: vlb-partition and vlb-resize, and stand-ins for programs.
 make_helpers() { # TARGET
   local name
@@ -63,8 +75,7 @@ helper_vlb_partition() { # NS TARGET NUMBER
   read -r start size < <(sfdisk --dump -- "$disk" | sed -nE "s|^${disk}p$3 : start= *([0-9]+), size= *([0-9]+).*|\\1 \\2|p")
   [ -n "${size-}" ] || { echo "vlb-partition: the disk has no partition $3" >&2 && exit 1; }
   loop_device "$disk" --offset $((start * 512)) --sizelimit $((size * 512)) || exit 1
-  # Holds the device open.
-  sleep infinity >/dev/null 2>&1 &
+  keep_open
   printf '%s\n' "$device"
 }
 
@@ -78,11 +89,10 @@ helper_vlb_resize() { # NS TARGET SIZE
     truncate -s "$size" -- "$ns/disk" && losetup --set-capacity "$(readlink -- "$ns/dev/disk0")" || exit
   else
     # The size of an nbd device is fixed, and larger than the disk: of that DEVICE shows a part, and now one more.
-    ((size <= $(blockdev --getsize64 "$ns/disk"))) || { echo 'vlb-resize: by nbd a disk grows by less than 1T' >&2 && exit 1; }
+    ((size <= $(blockdev --getsize64 "$ns/disk"))) || { echo 'vlb-resize: by nbd a disk grows by at most 128G here, otherwise by disk.size in vlb.yaml' >&2 && exit 1; }
     blockdev --flushbufs "$ns/dev/disk0"
     loop_device "$ns/disk" --sizelimit "$size" || exit
-    # Holds the device open.
-    sleep infinity >/dev/null 2>&1 &
+    keep_open
     ln -sfn "$device" "$ns/dev/disk0"
     rm -f "$ns"/dev/place*
     show_partitions "$ns" ''
