@@ -3,6 +3,7 @@
 # `projects`, `node` and `main` are set before it.
 # shellcheck shell=sh disable=SC2154,SC2016
 set +eu
+CDPATH=''
 git_dir=$(cd "${GIT_DIR:-.git}" 2>/dev/null && pwd) || git_dir=$(git rev-parse --absolute-git-dir 2>/dev/null) || exit 0
 
 # In the middle of something: what is checked out now will not stay. A rebase tells of its end while it is still there,
@@ -23,7 +24,7 @@ post-checkout)
   [ "$3" = 1 ] && [ "$1" != "$2" ] || exit 0
   case $1 in *[!0]*) from=$1 to=$2 ;; *) exit 0 ;; esac
   # `git rebase --apply` checks out before anything else shows that it is one.
-  read -r head <"$git_dir/HEAD" 2>/dev/null
+  read -r head 2>/dev/null <"$git_dir/HEAD"
   case $head in
   ref:*) ;;
   *) case $(tail -n 1 "$git_dir/logs/HEAD" 2>/dev/null) in *' (start): checkout '*) exit 0 ;; esac ;;

@@ -15,7 +15,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect } from 'vitest'
-import { type Rig, rigTest } from '../rig/rig.ts'
+import { projectRoot, type Rig, rigTest } from '../rig/rig.ts'
 
 const hookNames = ['post-checkout', 'post-merge', 'post-rewrite']
 
@@ -133,6 +133,11 @@ rigTest(
     branch('including', { [`${project}/10_a/build-layer`]: '#!/bin/sh\n# vlb: include common\n' })
     branch('included', { [`${project}/common/lib`]: '3' })
     branch('elsewhere', { readme: '' })
+    branch('inner', {
+      [`${project}/10_a/build-layer`]: '#!/bin/sh\n',
+      [`${project}/20_all/layers/10_b/build-layer`]: '#!/bin/sh\n# vlb: include common\n',
+    })
+    branch('innermost', { [`${project}/common/lib`]: '4' })
     branch('config', { [`${project}/vlb.yaml`]: 'version: 1\nbase: { path: other.raw }\n' })
     rig.git('checkout', '--quiet', 'main')
     await rig.ok('-C', rig.path(project, '10_a'), 'hooks', 'install')
@@ -144,6 +149,8 @@ rigTest(
     expect(starts('including')).toBe(1)
     expect(starts('included')).toBe(1)
     expect(starts('elsewhere')).toBe(0)
+    expect(starts('inner')).toBe(1)
+    expect(starts('innermost')).toBe(1)
     expect(starts('config')).toBe(1)
     place.git('checkout', '-q', 'main')
     expect(readFileSync(place.calls, 'utf8')).toBe(
@@ -152,6 +159,13 @@ rigTest(
   },
   git,
 )
+
+rigTest('the script is one that every sh understands', async () => {
+  const script = join(projectRoot, 'hooks/prebuild.sh')
+  execFileSync('shellcheck', [script])
+  for (const shell of [['dash'], ['bash', '--posix'], ['busybox', 'sh'], ['zsh', '--emulate', 'sh']])
+    execFileSync(shell[0] ?? '', [...shell.slice(1), '-n', script])
+}, ['tool:shellcheck', 'tool:dash', 'tool:busybox', 'tool:zsh'])
 
 rigTest(
   'merges and rewrites start it when they are done; rebase, bisect and cherry-pick do not while they last',
@@ -188,12 +202,14 @@ rigTest(
     place.started()
     expect(place.git('rebase', '-q', '--exec', 'false', 'other').status).not.toBe(0)
     expect(starts('commit', '--amend', '-q', '--allow-empty', '-m', 'm')).toBe(0)
-    expect(starts('checkout', '-q', 'old')).toBe(0)
+    expect(starts('checkout', '-q', 'main')).toBe(0)
     expect(starts('rebase', '--abort')).toBe(0)
     rig.git('checkout', '--quiet', 'notes')
     place.started()
-    expect(starts('bisect', 'start', 'notes', 'old')).toBe(0)
+    expect(starts('bisect', 'start')).toBe(0)
+    expect(starts('checkout', '-q', 'main')).toBe(0)
     expect(starts('bisect', 'reset')).toBe(0)
+    expect(starts('checkout', '-q', 'main')).toBe(1)
   },
   git,
 )
