@@ -211,7 +211,7 @@ async function packageChanges({ from, to, older, newer }: Ends): Promise<Pick<Ch
     [to, after],
   ] as const) {
     if (list?.problem !== undefined)
-      notes.push(`The packages of ${printable(side.rev)} may be incomplete: ${list.problem}.`)
+      notes.push(`The packages of ${printable(side.rev)} may be incomplete: ${wordsOnly(list.problem)}.`)
   }
   if (!before || !after) {
     const none = { added: [], removed: [], upgraded: [], major: [] }
@@ -220,6 +220,11 @@ async function packageChanges({ from, to, older, newer }: Ends): Promise<Pick<Ch
   const wanted = to.config?.changelog.packages ?? []
   const manager = after.manager ?? before.manager
   return { packages: { known: true, manager, ...comparePackages(before, after, wanted) }, notes }
+}
+
+/** Without what would make code of it. */
+function wordsOnly(text: unknown): string {
+  return printable(String(text)).replaceAll('`', "'")
 }
 
 export function changelogText(data: Changelog, format: ChangelogFormat): string {

@@ -1,5 +1,6 @@
 // What is known of the image of a commit: from the record of its build, else from the snapshots that are here.
 import { createHash } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
 import { VlbError } from '../core/errors.ts'
 import { type PackageList, readPackageList } from '../core/packages.ts'
 import { type BuildRecord, findRecord } from '../core/record.ts'
@@ -62,6 +63,9 @@ async function withObjects<T>(context: BuildContext, read: (objects: Objects) =>
 }
 
 async function fromStore(context: BuildContext, commit: string): Promise<Known | undefined> {
+  // Planning may have to read a whole base, for nothing where nothing was built.
+  const there = await readdir(context.store.path('snapshots')).catch(() => [])
+  if (there.length === 0) return undefined
   try {
     const source = await loadRevision(context.project, commit)
     try {

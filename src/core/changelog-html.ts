@@ -5,6 +5,7 @@ import { changelogStyle } from './changelog-style.ts'
 import {
   day,
   fileWords,
+  firstOf,
   growth,
   layerWords,
   listedPackages,
@@ -82,7 +83,10 @@ function layerRow(layer: ChangelogLayer, largest: number, known: boolean): strin
   const sizes = known
     ? `<td class="size">${esc(sizeWords(layer))}</td><td class="wide">${bar(layer, largest)}</td>`
     : ''
-  const commits = layer.commits.map((id) => `<a href="#c-${esc(id)}">${shortCommit(id)}</a>`).join(' ')
+  const commits = firstOf(
+    layer.commits.map((id) => `<a href="#c-${esc(id)}">${shortCommit(id)}</a>`),
+    8,
+  )
   const quiet = change === 'unchanged' && !rebuilt ? ' class="quiet"' : ''
   const named = layer.files.length > 0 ? `<a href="#f-${esc(name)}">${esc(name)}</a>` : esc(name)
   return `<tr${quiet}><td><code>${named}</code></td><td><span class="mark ${looks}${edited ? ' edited' : ''}"></span>${words}</td>${sizes}<td class="ids">${commits}</td></tr>`

@@ -4,6 +4,7 @@ import type { Changelog, ChangelogCommit, ChangelogLayer, FileChange } from './c
 import {
   day,
   fileWords,
+  firstOf,
   layerWords,
   listedPackages,
   listedWords,
@@ -22,6 +23,7 @@ import { formatBytes } from './units.ts'
 
 /** A release on GitHub takes 125 000 characters; what the differences may take of that. */
 const patchLimit = 60_000
+const commitLimit = 200
 /** Rows of the table of all packages. */
 const rowLimit = 500
 
@@ -53,7 +55,7 @@ function layersPart(data: Changelog): string {
     code(layer.name),
     layerWords(layer, code),
     ...(sizes ? [sizeWords(layer)] : []),
-    layer.commits.map((id) => shortCommit(id)).join(' '),
+    firstOf(layer.commits.map(shortCommit), 5),
   ]
   const head = ['layer', 'what', ...(sizes ? ['size'] : []), 'commits']
   const base =
@@ -93,7 +95,9 @@ function commitsPart(title: string, commits: readonly ChangelogCommit[]): string
     const what = [...touched.map(code), ...(rollup === undefined ? [] : ['rollup'])].join(', ')
     return `- ${shortCommit(commit)} ${plain(subject)} — ${plain(author)}, ${day(date)}${what === '' ? '' : ` (${what})`}`
   }
-  const lines = commits.map(line).join('\n')
+  const shown = commits.slice(0, commitLimit)
+  const left = commits.length - shown.length
+  const lines = [...shown.map(line), ...(left > 0 ? [`- and ${left} more`] : [])].join('\n')
   return `### ${title}\n\n${commits.length > 20 ? details(plural(commits.length, 'commit'), lines) : lines}`
 }
 
@@ -165,14 +169,14 @@ function code(text: string): string {
 
 /** Text that is only text. `@name` would send somebody a message. `keepCode`: what is between backticks stays code. */
 function plain(text: string, keepCode = false): string {
-  // Inside a word "_" means itself, and a lonely "~" strikes nothing through.
-  const special = /[\\`*[\]<>|&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|~(?=.*~)|(?<=~.*)~/g
+  // Text never begins a line, so ">" is harmless. Inside a word "_" means itself, and a lonely "~" strikes nothing through.
+  const special = /[\\`*[\]<|]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|~(?=.*~)|(?<=~.*)~/g
   return printable(text, 500)
     .replace(special, (c) => escapes[c] ?? (c === '`' && keepCode ? c : `\\${c}`))
     .replace(/(^|[^\w`])@(?=\w)/g, '$1@<!-- -->')
 }
 
-const escapes: Record<string, string> = { '<': '&lt;', '>': '&gt;', '&': '&amp;' }
+const escapes: Record<string, string> = { '<': '&lt;', '&': '&amp;' }
 
 function html(text: string): string {
   return printable(text, 200).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')

@@ -146,6 +146,12 @@ export function day(date: string): string {
   return date.slice(0, 10)
 }
 
+/** `a b c and 12 more` */
+export function firstOf(words: readonly string[], limit: number): string {
+  const left = words.length - limit
+  return words.slice(0, limit).join(' ') + (left > 0 ? ` and ${left} more` : '')
+}
+
 export function shortCommit(id: string): string {
   return short(id).slice(0, 8)
 }

@@ -84,11 +84,15 @@ function parseRecord(line: string): BuildRecord | undefined {
     data.layers.every(isLayer) &&
     (data.base === undefined || typeof data.base === 'string') &&
     (data.given === undefined || (Array.isArray(data.given) && areTexts(...data.given))) &&
-    (data.image === undefined || areTexts(data.image?.sha256, data.image?.format)) &&
+    (data.image === undefined || isImage(data.image)) &&
     typeof data.lists === 'object' &&
     data.lists !== null &&
     Object.values(data.lists).every((blob) => /^[0-9a-f]{40,64}$/.test(String(blob)))
   return sound ? (data as BuildRecord) : undefined
+}
+
+function isImage(image: Partial<RecordedImage> | null): boolean {
+  return areTexts(image?.sha256, image?.format) && Number.isFinite(image?.bytes)
 }
 
 function areTexts(...values: unknown[]): boolean {

@@ -39,7 +39,7 @@ test('a changelog in Markdown', () => {
     | package | before | after |  |
     | --- | --- | --- | --- |
     | nginx (i386) | 1.22.1-9 | 1.22.0-1 | **downgraded** |
-    | &lt;script&gt;alert(2)&lt;/script&gt; |  | 1\\|2 | added |
+    | &lt;script>alert(2)&lt;/script> |  | 1\\|2 | added |
     | gone | 1 |  | removed |
 
     </details>
@@ -47,7 +47,7 @@ test('a changelog in Markdown', () => {
     ### Commits
 
     - dddddddd rollup of 30_a to 31_b — Ann Onymous, 2024-02-03 (\`30_web\`, rollup)
-    - cccccccc site: \\*bold\\* &lt;img src=x onerror=alert(1)&gt; @<!-- -->everyone \\| \\\`tick\\\` ? — &lt;b&gt;Eve&lt;/b&gt;, 2024-02-03 (\`20_site\`, \`vlb.yaml\`)
+    - cccccccc site: \\*bold\\* &lt;img src=x onerror=alert(1)> @<!-- -->everyone \\| \\\`tick\\\` ? — &lt;b>Eve&lt;/b>, 2024-02-03 (\`20_site\`, \`vlb.yaml\`)
 
     ### Commits that only v1.0 has
 
@@ -132,7 +132,17 @@ test('a release takes only so much: long differences are left out, and so are th
   }))
   const layers = sample.layers.map((layer) => (layer.name === '20_site' ? { ...layer, files } : layer))
   const added = Array.from({ length: 2000 }, (_, i) => ({ name: `package-${i}`, version: '1', arch: 'all' }))
-  const text = changelogMarkdown({ ...sample, layers, packages: { ...sample.packages, added } })
+  const commits = Array.from({ length: 3000 }, (_, i) => ({
+    commit: String(i).padStart(40, '0'),
+    author: 'Ann',
+    email: '',
+    date: '2024-01-01',
+    subject: 'x'.repeat(80),
+    touched: ['20_site'],
+  }))
+  const many = layers.map((layer) => ({ ...layer, commits: commits.map(({ commit }) => commit) }))
+  const text = changelogMarkdown({ ...sample, layers: many, commits, packages: { ...sample.packages, added } })
+  expect(text).toContain('- and 2800 more')
   expect(text.length).toBeLessThan(125_000)
   expect(text).toContain('too long to show here')
   expect(text).toMatch(/\d+ more are not shown/)
