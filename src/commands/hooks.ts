@@ -6,6 +6,7 @@ import type { Project } from '../build/project.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import { type HookParts, hookNames } from '../core/hooks.ts'
 import { nearest } from '../core/nearest.ts'
+import { isOff } from '../core/prebuild.ts'
 import type { CommandResult, HooksResult } from '../core/results.ts'
 import { ownProgram } from '../host/background.ts'
 import { type CommandContext, withProject } from './context.ts'
@@ -55,7 +56,7 @@ async function partsFor({ folder, prefix }: Project, action: HooksResult['action
 
 /** What whoever installs hooks into this folder should know. */
 async function notesOn({ repo }: Project, folder: string): Promise<string[]> {
-  const { trackedHooks } = await import('../git/hooks.ts')
+  const [{ trackedHooks }, { settingValues }] = await Promise.all([import('../git/hooks.ts'), import('../git/repo.ts')])
   const within = (top: string | undefined) => top !== undefined && `${folder}/`.startsWith(`${top}/`)
   const notes: string[] = []
   const tracked = await trackedHooks(repo, folder)
@@ -64,5 +65,7 @@ async function notesOn({ repo }: Project, folder: string): Promise<string[]> {
     notes.push('core.hooksPath names a folder of this working tree: linked worktrees have their own')
   else if (!within(repo.commonDir))
     notes.push(`core.hooksPath names a folder outside this repository: ${hookNames.join(', ')} are shared with others`)
+  const values = await settingValues(repo, 'vlb.prebuild')
+  if (isOff(values)) notes.push('vlb.prebuild is false: they start nothing')
   return notes
 }

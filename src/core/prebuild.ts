@@ -42,6 +42,11 @@ export function parsePrebuildState(text: string): PrebuildState | undefined {
 const yes = ['true', 'yes', 'on', '1', '']
 const no = ['false', 'no', 'off', '0']
 
+/** Whether `vlb.prebuild` turns it off for all branches. */
+export function isOff(values: readonly string[]): boolean {
+  return no.includes(values.at(-1)?.trim().toLowerCase() ?? 'true')
+}
+
 /**
  * Whether `vlb.prebuild` allows it for a branch; undefined stands for a HEAD that is on none. The values are those of
  * git's configuration, in their order: lists of patterns, in which `*` stands for anything and `?` for one character; one

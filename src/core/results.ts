@@ -244,6 +244,8 @@ export interface HookStatus {
   how: 'alone' | 'block' | 'first-line' | 'kept' | null
   /** Whether there is a hook of somebody else's. */
   other: boolean
+  /** Folders it looks after, from the top of the working tree; `.` for the top itself. */
+  projects: string[]
 }
 
 export interface HooksResult {

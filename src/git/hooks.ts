@@ -254,12 +254,12 @@ export async function hookStates(folder: string, parts: HookParts): Promise<Hook
     hookNames.map(async (name) => {
       const { hook, how, block, projects } = await readState(folder, name)
       const path = join(folder, name)
-      if (how === null) return { name, path, state: 'missing' as const, how, other: hook !== undefined }
+      if (how === null) return { name, path, state: 'missing' as const, how, other: hook !== undefined, projects }
       const wanted = block && hookBlock(name, { ...parts, projects }, block.flags)
       const current = wanted !== undefined && sameBlock(wanted, block?.text ?? '')
       const here = parts.projects.every((project) => projects.includes(project))
       const state = current && here ? ('installed' as const) : ('outdated' as const)
-      return { name, path, state, how, other: how !== 'alone' }
+      return { name, path, state, how, other: how !== 'alone', projects }
     }),
   )
 }

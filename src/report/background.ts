@@ -14,15 +14,17 @@ const hookPlaces = {
 
 export function hooksText(data: HooksResult, { style, cwd }: TextOptions): string {
   const looks = { installed: 'green', outdated: 'yellow', missing: 'yellow' } as const
-  const rows = data.hooks.map(({ name, state, how, other }) => [
+  const top = (projects: readonly string[]) => projects.length === 0 || projects.join() === '.'
+  const rows = data.hooks.map(({ name, state, how, other, projects }) => [
     name,
     data.action === 'uninstall' ? 'not installed' : style(looks[state], state),
     style('dim', how === null ? (other ? 'there is a hook of somebody else' : '') : hookPlaces[how]),
+    style('dim', top(projects) ? '' : `for ${printable(projects.join(', '))}`),
   ])
   const next = data.action === 'status' && data.hooks.some(({ state }) => state !== 'installed')
   return [
     `hooks in ${shownPath(data.folder, cwd)}${next ? style('dim', '   (git vlb hooks install)') : ''}\n`,
-    `${table(rows, ['left', 'left', 'left'])}\n`,
+    `${table(rows, ['left', 'left', 'left', 'left'])}\n`,
     ...data.notes.map((note) => `${style('yellow', 'note')}: ${printable(note)}\n`),
   ].join('')
 }

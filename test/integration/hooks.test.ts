@@ -98,6 +98,7 @@ rigTest(
     expect(starts('switch', '-q', 'main')).toBe(1)
     expect(starts('checkout', '-q', '--detach', 'other')).toBe(1)
     rig.git('config', 'vlb.prebuild', 'false')
+    expect((await rig.json('hooks', 'status')).notes).toEqual(['vlb.prebuild is false: they start nothing'])
     expect(starts('checkout', '-q', 'main')).toBe(0)
     rig.git('config', 'vlb.prebuild', 'main release/*')
     expect(starts('checkout', '-q', 'other')).toBe(1)
@@ -141,6 +142,11 @@ rigTest(
     branch('config', { [`${project}/vlb.yaml`]: 'version: 1\nbase: { path: other.raw }\n' })
     rig.git('checkout', '--quiet', 'main')
     await rig.ok('-C', rig.path(project, '10_a'), 'hooks', 'install')
+    expect(await rig.ok('-C', rig.path(project), 'hooks', 'status')).toContain(
+      `post-merge     installed    for ${project}`,
+    )
+    // Asked from elsewhere: that is another project.
+    expect((await rig.json('hooks', 'status')).hooks[0].state).toBe('outdated')
     const starts = (name: string) => {
       expect(place.git('checkout', '-q', name).status).toBe(0)
       return place.started()
