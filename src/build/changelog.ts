@@ -1,6 +1,6 @@
 // `git vlb changelog`: what changed between two revisions, from git, and from what is known of their images.
 import { randomBytes } from 'node:crypto'
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import {
   type Changelog,
@@ -21,7 +21,7 @@ import { comparePackages } from '../core/package-changes.ts'
 import { commitDate, commitsBetween, isAncestor, previousTag, tagsAt } from '../git/commits.ts'
 import { type Objects, openObjects } from '../git/objects.ts'
 import { resolveRevision } from '../git/repo.ts'
-import { explainWriteError } from '../host/files.ts'
+import { explainWriteError, makeFolders } from '../host/files.ts'
 import { attribute } from './attribution.ts'
 import type { BuildContext } from './context.ts'
 import { FileComparer } from './file-changes.ts'
@@ -235,7 +235,7 @@ export function changelogText(data: Changelog, format: ChangelogFormat): string 
 export async function writeChangelog(context: BuildContext, path: string, text: string): Promise<void> {
   const temporary = `${path}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolders(dirname(path))
     context.store.scratch.watch(temporary)
     await writeFile(temporary, text)
     await rename(temporary, path)

@@ -1,13 +1,13 @@
 // The last step: the chain written into image files, one for each format; or, with --no-flatten, an overlay on the chain.
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readFile, rm, stat } from 'node:fs/promises'
+import { readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { Compat, Compression, ImageFormat } from '../core/output.ts'
 import type { Machine } from '../core/ovf.ts'
 import type { BuiltImage } from '../core/results.ts'
 import { type SealedStep, type SealStep, sealVersion } from '../core/seal.ts'
-import { explainWriteError, hashFile } from '../host/files.ts'
+import { explainWriteError, hashFile, makeFolders } from '../host/files.ts'
 import { failure, run, spawn } from '../host/run.ts'
 import { type Conversion, convertArguments, createOverlay, formatOptions, virtualSize } from '../image/qcow2.ts'
 import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../store/images.ts'
@@ -122,7 +122,7 @@ export async function startAhead(
 ): Promise<Ahead | undefined> {
   const target = targets.find(isPlain)
   if (!target) return undefined
-  await mkdir(dirname(target.path), { recursive: true }).catch(() => {})
+  await makeFolders(dirname(target.path)).catch(() => {})
   const { path: place, compat } = target
   const format = target.format === 'raw' ? 'raw' : 'qcow2'
   return new Ahead(context, below, { place, to: temporaryFor(context, place), format, compat })
@@ -144,7 +144,7 @@ async function stage(context: BuildContext, job: ImageJob, stale: Stale[], disk:
   for (const { target, recipe } of [...stale].sort((a, b) => rank(a) - rank(b))) {
     const started = Date.now()
     try {
-      await mkdir(dirname(target.path), { recursive: true })
+      await makeFolders(dirname(target.path))
       const vmdk = staged.find((one) => one.target.format === 'vmdk')?.temporary
       const temporary =
         (await finishAhead(context, job, target, disk)) ?? (await write(context, job, target, source, vmdk))

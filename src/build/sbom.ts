@@ -1,10 +1,10 @@
 // `git vlb build --sbom FILE`: the bill of materials of an image.
 import { randomBytes } from 'node:crypto'
-import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { BuiltSbom } from '../core/results.ts'
 import { spdxDocument } from '../core/spdx.ts'
-import { explainWriteError } from '../host/files.ts'
+import { explainWriteError, makeFolders } from '../host/files.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { packagesOf } from './packages.ts'
@@ -30,7 +30,7 @@ export async function writeSbom(
   const text = `${JSON.stringify(spdxDocument({ name, contentId, builtAt, version }, list), null, 2)}\n`
   const temporary = `${path}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolders(dirname(path))
     context.store.scratch.watch(temporary)
     await writeFile(temporary, text)
     await rename(temporary, path)

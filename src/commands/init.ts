@@ -1,9 +1,10 @@
 // git vlb init: a project that builds as it is.
-import { mkdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { CommandResult } from '../core/results.ts'
 import { createRepository, openRepository } from '../git/repo.ts'
+import { makeFolders } from '../host/files.ts'
 import { type CommandContext, choice } from './context.ts'
 import type { Options } from './table.ts'
 import { copyTemplate, targetName, templateFiles } from './templates.ts'
@@ -16,7 +17,7 @@ export async function init(context: CommandContext, [folder]: string[], options:
   const { root, files } = await templateFiles(template)
   const targets = files.map(targetName)
   await refuseToOverwrite(directory, targets)
-  await mkdir(directory, { recursive: true })
+  await makeFolders(directory)
   const createdRepository = await ensureRepository(directory)
   for (const [i, file] of files.entries()) await copyTemplate(join(root, file), join(directory, targets[i] ?? file))
   return { kind: 'init', data: { directory, template, files: targets, createdRepository } }

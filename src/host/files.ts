@@ -1,7 +1,7 @@
 // Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
 import { createHash, randomBytes } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
-import { constants, copyFile, open, rename, rm, stat } from 'node:fs/promises'
+import { constants, copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 
@@ -32,6 +32,30 @@ export async function writeAtomic(path: string, text: string): Promise<void> {
     throw error
   }
   await sync(dirname(path))
+}
+
+/**
+ * Makes a folder with those above it. Not with mkdir's own `recursive`: where making a folder in one that is there fails
+ * with ENOENT, as it does in /proc, Node 20 tries again for ever.
+ */
+export async function makeFolders(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    if (hasErrorCode(error, 'EEXIST') && (await isFolder(path))) return
+    if (!hasErrorCode(error, 'ENOENT')) throw explainWriteError(error, path)
+    const above = dirname(path)
+    if (await isFolder(above)) throw cannotWrite(path, error)
+    await makeFolders(above)
+    await makeFolders(path)
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
 }
 
 /** Bytes the file takes on disk; sparse files take less than their length. */
@@ -90,11 +114,12 @@ export function explainWriteError(error: unknown, path: string): unknown {
       cause: error,
     })
   }
-  if (hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR')) {
-    return new VlbError('VLB_STORE_WRITE', `cannot write to ${path}: ${(error as Error).message}`, {
-      hint: `give this user the right to write there, or use another store: git config vlb.store PATH`,
-      cause: error,
-    })
-  }
-  return error
+  return hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR') ? cannotWrite(path, error) : error
+}
+
+function cannotWrite(path: string, error: unknown): VlbError {
+  return new VlbError('VLB_STORE_WRITE', `cannot write to ${path}: ${(error as Error).message}`, {
+    hint: `give this user the right to write there, or use another store: git config vlb.store PATH`,
+    cause: error,
+  })
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
 import { type Manifest, parseManifest } from '../core/manifest.ts'
-import { explainWriteError, sync, writeAtomic } from '../host/files.ts'
+import { explainWriteError, makeFolders, sync, writeAtomic } from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import type { Damage, Failure, Snapshot, Store } from './store.ts'
@@ -66,7 +66,7 @@ export class LocalStore implements Store {
   /** Makes the folders of a new store and clears up after runs that were cut off. For commands that write. */
   async prepare(): Promise<void> {
     try {
-      await Promise.all(folders.map((folder) => mkdir(this.path(folder), { recursive: true })))
+      await Promise.all(folders.map((folder) => makeFolders(this.path(folder))))
       const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
       if (version === undefined) await writeAtomic(this.path('format'), `${layoutVersion}\n`)
       else if (version.trim() !== layoutVersion) {

@@ -107,3 +107,20 @@ rigTest('the image never goes over its own base', async (rig) => {
     expect([ran.code, ran.stderr]).toEqual([2, expect.stringContaining('overwrite its own base')])
   }
 })
+
+rigTest('a folder that cannot be made is said, at once, by all who write where they are told to', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  rig.commit()
+  rig.git('tag', 'v1')
+  // The kernel answers "no such file" to whoever makes a folder there.
+  const place = '/proc/vlb-test'
+  for (const args of [
+    ['build', '-o', `${place}/image.qcow2`],
+    ['build', '--sbom', `${place}/sbom.json`],
+    ['changelog', 'v1..v1', '-o', `${place}/changes.md`],
+    ['init', place],
+  ]) {
+    const ran = await rig.vlb(args)
+    expect([ran.code, ran.stderr], args.join(' ')).toEqual([3, expect.stringContaining(`cannot write to ${place}`)])
+  }
+})
