@@ -128,6 +128,8 @@ function shownBytes(path: string): string {
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
 }
 
+const control = /[\x00-\x1f\x7f]/
+
 /** Two listings on the way to be compared. */
 class Diff {
   readonly #comparer: Comparer
@@ -159,29 +161,29 @@ class Diff {
   async unwritten(paths: readonly string[], written: Range[] | undefined): Promise<Set<string>> {
     const { a, b } = this.#listings
     if (!written || !a.kept || !b.kept) return new Set()
-    const starts = (path: string) => {
-      const [one, other] = [this.#start('a', path), this.#start('b', path)]
-      return one === other ? one : undefined
-    }
-    const known = paths.filter((path) => starts(path) !== undefined && !/[\x00-\x1f\x7f]/.test(path))
+    const starts = { a: this.#starts('a'), b: this.#starts('b') }
+    const known = paths.filter((path) => {
+      const start = starts.a.get(a.tree.get(path)?.dev ?? -1)
+      return start !== undefined && start === starts.b.get(b.tree.get(path)?.dev ?? -1) && !control.test(path)
+    })
     const names = { a: known.map((path) => this.#name('a', path)), b: known.map((path) => this.#name('b', path)) }
     const extents = await this.#comparer.extents(names)
     const same = new Set<string>()
     for (const [i, path] of known.entries()) {
       const line = extents.a[i]
       if (line === undefined || line !== extents.b[i]) continue
-      const start = starts(path) ?? 0
+      const start = starts.a.get(a.tree.get(path)?.dev ?? -1) ?? 0
       const ranges = parseExtents(line)?.map((range) => ({ start: start + range.start, end: start + range.end }))
       if (ranges && !ranges.some((range) => touches(written, range))) same.add(path)
     }
     return same
   }
 
-  /** Where the file system of a file starts on the disk, if it is one whose extents say where on it the bytes lie. */
-  #start(side: 'a' | 'b', path: string): number | undefined {
-    const start = this.#listings[side].starts.get(this.#entry(side, path).dev)
-    const partition = this.#sides[side].layout.partitions.find((p) => p.start === start)
-    return /^(ext[234]|xfs)$/.test(partition?.fs ?? '') ? start : undefined
+  /** By st_dev: where a file system starts on the disk, of those whose extents say where on it the bytes lie. */
+  #starts(side: 'a' | 'b'): Map<number, number> {
+    const { partitions } = this.#sides[side].layout
+    const known = (start: number) => /^(ext[234]|xfs)$/.test(partitions.find((p) => p.start === start)?.fs ?? '')
+    return new Map([...this.#listings[side].starts].filter(([, start]) => known(start)))
   }
 
   /** Asks for the digests without which the two cannot be compared, or of `all` that differ. Each file is read once. */

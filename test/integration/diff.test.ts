@@ -361,12 +361,21 @@ rigTest(
     rig.project({ '10_a': 'mkdir /d; for i in $(seq 500); do echo $i >/d/$i; done', '20_b': 'rm -r /d' })
     rig.commit()
     await rig.build('--no-flatten')
-    copyFileSync(rig.path('tiny.raw'), rig.path('other.raw'))
-    for (const wait of [200, 350, 500, 700]) {
-      const running = rig.start(['diff', '10', 'other.raw', '--json'])
+    for (const [wait, signal] of [
+      [0, 'SIGKILL'],
+      [60, 'SIGKILL'],
+      [120, 'SIGKILL'],
+      [250, 'SIGKILL'],
+      [60, 'SIGINT'],
+    ] as const) {
+      const running = rig.start(['diff', '10', '10^', '--json'])
+      await expect
+        .poll(() => rig.processes('runner.sh supervise').join(), { interval: 10, timeout: 30_000 })
+        .not.toBe('')
       await delay(wait)
-      running.kill('SIGKILL')
-      await running.ended
+      running.kill(signal)
+      const ended = await running.ended
+      if (signal === 'SIGINT') expect([ended.code, ended.stdout.includes('VLB_INTERRUPTED')]).toEqual([130, true])
       expect(await rig.leaks()).toEqual([])
     }
   },
