@@ -95,6 +95,8 @@ __git_vlb_alone ()
 {
 	local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]} cword=$COMP_CWORD __git_cmd_idx=0
 	local words=("\${COMP_WORDS[@]}")
+	# bash breaks words at "=", which git's and bash's own completion put together again.
+	! declare -F _get_comp_words_by_ref >/dev/null || _get_comp_words_by_ref -n =: cur prev words cword
 	_git_vlb
 }
 

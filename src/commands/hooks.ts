@@ -34,7 +34,8 @@ async function act(project: Project, action: HooksResult['action']): Promise<Hoo
   const parts = await partsFor(project, action)
   if (action === 'install') await installHooks(folder, parts)
   if (action === 'uninstall') {
-    await uninstallHooks(folder)
+    // Where they went before somebody set core.hooksPath, too.
+    for (const one of new Set([folder, join(project.repo.commonDir, 'hooks')])) await uninstallHooks(one)
     const { forgetPrebuilds } = await import('../build/prebuild-state.ts')
     await forgetPrebuilds(project)
   }

@@ -46,7 +46,7 @@ rigTest(
     const offers = (line: string, around: string): string[] => {
       const harness = `${around}
 COMP_LINE=$1 COMP_POINT=\${#1} COMP_TYPE=9 COMP_KEY=9
-read -ra COMP_WORDS <<<"$1"
+read -ra COMP_WORDS <<<"\${1//=/ = }"
 [ "\${1% }" = "$1" ] || COMP_WORDS+=('')
 COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))
 compopt() { :; }
@@ -71,6 +71,11 @@ function=__git_wrap__git_main`
       expect(offers(`git ${line}`, git), line).toEqual(offered)
       expect(offers(line.replace(/^vlb/, 'git-vlb'), alone), line).toEqual(offered)
     }
+    // bash takes "=" for a word of its own, and only what is behind it is replaced.
+    expect(offers('git vlb build --compress=zs', git)).toEqual(['zstd'])
+    expect(offers('git-vlb build --compress=zs', `. /usr/share/bash-completion/bash_completion; ${alone}`)).toEqual([
+      'zstd',
+    ])
     expect(offers('git vlb diff v1.0..rel', git)).toEqual(['v1.0..release'])
     expect(offers('git vlb status x', git)).toEqual(['x\\$\\(touch\\$\\{IFS\\}ran\\)'])
     expect(offers('git -C web vlb -', git)).toContain('--json')
