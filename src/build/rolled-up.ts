@@ -20,7 +20,7 @@ import { cached, ended } from './outcome.ts'
 import { freeId, standsOn } from './step.ts'
 
 /** What is known of steps that were merged before and may be gone since, by key. */
-export type KnownSteps = ReadonlyMap<string, MergedStep>
+export type KnownSteps = ReadonlyMap<string, MergedStep & { log?: string | undefined }>
 
 /** How the steps of one rolled-up layer are made; it comes from the chain, of which they are a part. */
 export interface InnerSteps {
@@ -102,7 +102,7 @@ async function merge(
     })
   }
   await nameBacking(overlay, backing.stored, backing.format, context.signal)
-  await writeFile(join(work, logName), await logsOf(made))
+  await writeFile(join(work, logName), await logsOf(made, known))
   const packages = await takePackages(context, top, work)
   return await context.store.put(work, {
     ...(await describe(context, job, recordOf(made, top, known), top)),
@@ -160,9 +160,9 @@ function recordOf(made: readonly Made[], top: Snapshot, known: KnownSteps): Merg
   })
 }
 
-async function logsOf(made: readonly Made[]): Promise<string> {
+async function logsOf(made: readonly Made[], known: KnownSteps): Promise<string> {
   const logs = made.map(async ({ step, snapshot }) => {
-    const text = snapshot ? await readFile(snapshot.log, 'utf8') : '(its log went with its snapshot)'
+    const text = snapshot ? await readFile(snapshot.log, 'utf8') : (known.get(step.key)?.log ?? '(its log is gone)')
     return logHeading(step.name) + (text === '' || text.endsWith('\n') ? text : `${text}\n`)
   })
   return (await Promise.all(logs)).join('\n')

@@ -1,11 +1,13 @@
 // `git vlb rollup`: several layers become one, in the repository and in the store. All that takes time comes first, and
 // leaves nothing but snapshots; the repository changes at the end, at once.
-import { lstat, readdir, writeFile } from 'node:fs/promises'
+import { lstat, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
 import { type Layer, stepsFolder } from '../core/layer.ts'
+import type { MergedStep } from '../core/manifest.ts'
 import { checkEnvironment, checkSecrets, type Step } from '../core/plan.ts'
 import type { RollupResult } from '../core/results.ts'
+import { splitLog, stepPath } from '../core/rolled-up.ts'
 import { checkRollable, type Move, parseRange, planRollup, type RollupPlan, rollupMessage } from '../core/rollup.ts'
 import {
   changedPaths,
@@ -119,7 +121,7 @@ async function dryRun(context: BuildContext, job: Job): Promise<RollupResult> {
   const before = await planChain(context, source, source.layers, request.env)
   const after = await moved(context, job)
   try {
-    const chain = await planChain(context, after.source, after.source.layers, request.env, stepsIn(before))
+    const chain = await planChain(context, after.source, after.source.layers, request.env, await stepsIn(before))
     return await describe(context, job, before, chain)
   } finally {
     await after.source.objects.close()
@@ -144,7 +146,7 @@ async function perform(context: BuildContext, job: Job): Promise<RollupResult> {
   const now = await planChain(context, source, source.layers, request.env)
   const after = await moved(context, job)
   try {
-    const merged = await buildChain(context, after.source, { ...options, last: plan.name, known: stepsIn(now) })
+    const merged = await buildChain(context, after.source, { ...options, last: plan.name, known: await stepsIn(now) })
     if (merged.failed) throw merged.failed.error
     const chain = await planChain(context, after.source, after.source.layers, request.env)
     const result = await describe(context, job, now, chain)
@@ -157,8 +159,16 @@ async function perform(context: BuildContext, job: Job): Promise<RollupResult> {
 }
 
 /** What the rolled-up layers of a chain were merged from: that may be gone, and what they are made of is not. */
-function stepsIn(chain: Chain): KnownSteps {
-  return new Map(chain.found.flatMap((there) => there?.manifest.steps ?? []).map((step) => [step.key, step]))
+async function stepsIn(chain: Chain): Promise<KnownSteps> {
+  const known = new Map<string, MergedStep & { log: string | undefined }>()
+  for (const there of chain.found) {
+    const { steps, layer } = there?.manifest ?? {}
+    if (!there || !steps) continue
+    const paths = steps.map((step) => stepPath(layer ?? '', step.layer))
+    const logs = splitLog(await readFile(there.log, 'utf8'), paths)
+    for (const [i, step] of steps.entries()) known.set(step.key, { ...step, log: logs.get(paths[i] ?? '') })
+  }
+  return known
 }
 
 /** Until the last call here nothing of the repository has changed but for objects that nothing names. */
@@ -172,6 +182,7 @@ async function changeRepository(
   const { project } = context
   const { repo } = project
   await checkIdle(repo)
+  await checkFolders(project.folder, plan)
   const last = await moved(context, job)
   await last.source.objects.close()
   await checkClean(project, source.layers)

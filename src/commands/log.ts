@@ -6,7 +6,7 @@ import { VlbError } from '../core/errors.ts'
 import { stepsFolder } from '../core/layer.ts'
 import { findLayer, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { CommandResult, LogResult } from '../core/results.ts'
-import { logHeading, stepPath } from '../core/rolled-up.ts'
+import { logHeading, splitLog, stepPath } from '../core/rolled-up.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type CommandContext, withProject } from './context.ts'
 import type { Options } from './table.ts'
@@ -78,8 +78,18 @@ async function stepLogs(
     const failure = key === noKey ? undefined : await store.failure(key)
     const log = failure?.log ?? (await find(key))?.log
     if (log !== undefined) logs.push(await read(one.name, key, failure !== undefined, log))
+    else if (merged) logs.push(...(await partOfLog(one, key, merged)))
   }
   return logs
+}
+
+/** Of a step whose own snapshot is gone. */
+async function partOfLog({ name, layer }: Step, key: string, { manifest, log }: Snapshot): Promise<LogResult[]> {
+  // The rolled-up layer may have been renamed since.
+  const paths = (manifest.steps ?? []).map((step) => stepPath(manifest.layer, step.layer))
+  const whole = await read(name, key, false, log)
+  const text = splitLog(whole.text, paths).get(stepPath(manifest.layer, layer?.name ?? ''))
+  return text === undefined ? [] : [{ ...whole, text }]
 }
 
 function joined(name: string, { key, inner }: Step, logs: readonly LogResult[]): LogResult {

@@ -13,6 +13,24 @@ export function logHeading(step: string): string {
   return `=== ${step}\n`
 }
 
+/** The parts of a rolled-up layer's log, by step. `steps` are their paths, in order. */
+export function splitLog(text: string, steps: readonly string[]): Map<string, string> {
+  const parts = new Map<string, string>()
+  let start = 0
+  for (const [i, step] of steps.entries()) {
+    const heading = logHeading(step)
+    // A script may print such a line, too: the first counts, for the log begins with one and goes on behind a blank line.
+    const at = i === 0 ? text.indexOf(heading) : text.indexOf(`\n\n${heading}`, start - 1) + 2
+    if (at < start) return parts
+    const previous = steps[i - 1]
+    if (previous !== undefined) parts.set(previous, text.slice(start, at - 1))
+    start = at + heading.length
+  }
+  const last = steps.at(-1)
+  if (last !== undefined) parts.set(last, text.slice(start))
+  return parts
+}
+
 /** The layer folders in `NAME/layers/`, in order. `entries` is what git holds there. */
 export function stepEntries(layer: string, entries: readonly TreeEntry[]): TreeEntry[] {
   const steps = entries.filter(({ mode, name }) => ['40000', '120000', '160000'].includes(mode) && isLayerName(name))

@@ -48,16 +48,21 @@ state() { stat -c '%d:%i:%s:%.9Y:%.9Z' -- "$index" 2>/dev/null; }
 ours() { [ "$index.lock" -ef "$journal/index" ]; }
 close() { rm -f "$journal/ready"; rm -rf "$journal"; }
 back() {
+  failed=
   # The stage has its last name already, and the folders are not where they were.
-  if [ ! -d "$stage" ] && [ ! -e "$witness" ] && [ -d "$name" ]; then mv -T -- "$name" "$stage"; fi
+  if [ ! -d "$stage" ] && [ ! -e "$witness" ] && [ -d "$name" ]; then
+    mv -T -- "$name" "$stage" || failed=yes
+  fi
   while IFS=$tab read -r from to; do
     if [ -e "$stage/$to" ] && [ ! -e "$from" ]; then
-      mkdir -p -- "$(dirname -- "$from")" && mv -T -- "$stage/$to" "$from"
+      mkdir -p -- "$(dirname -- "$from")" && mv -T -- "$stage/$to" "$from" || failed=yes
     fi
   done <"$journal/moves"
   while read -r empty; do mkdir -p -- "$empty"; done <"$journal/emptied"
   if [ -d "$stage" ]; then rmdir -- "$stage/layers" "$stage"; fi
   ! ours || rm -f -- "$index.lock"
+  # Whoever comes next tries again.
+  [ -z "$failed" ] || exit 14
   close
 }
 undo() { back; exit "$1"; }
@@ -106,6 +111,7 @@ export async function switchTo(repo: Repository, plan: Switch): Promise<void> {
       },
     )
   }
+  if (exitCode === 14) throw stuck(journal, stderr)
   const nothing = 'nothing was changed'
   if (exitCode === 10 || exitCode === 15) throw busy(await gitPath(repo, 'index.lock'))
   if (exitCode === 11 || exitCode === 12) {
@@ -114,6 +120,12 @@ export async function switchTo(repo: Repository, plan: Switch): Promise<void> {
   }
   throw new VlbError('VLB_GIT', `the layer folders could not be moved: ${lastLine(stderr)}`, {
     hint: `${nothing}; see who may write there, and that none of them is a mount point`,
+  })
+}
+
+function stuck(journal: string, stderr: string): VlbError {
+  return new VlbError('VLB_GIT', `layer folders could not be moved back: ${lastLine(stderr)}`, {
+    hint: `they lie in .vlb-rollup/layers beside vlb.yaml; the next git vlb command tries again; to do it by hand, see ${join(journal, 'moves')}, and rm -r ${journal} in the end`,
   })
 }
 
@@ -166,6 +178,7 @@ export async function recoverSwitch(repo: Repository): Promise<'back' | 'forth' 
   const journal = join(repo.gitDir, journalName)
   if (!(await stat(join(journal, 'ready')).catch(() => undefined))) return undefined
   const { exitCode, stdout, stderr } = await runScript(repo, 'recover', journal)
+  if (exitCode === 14) throw stuck(journal, stderr)
   const did = stdout.trim()
   if (exitCode === 0) return did === 'back' || did === 'forth' ? did : undefined
   throw new VlbError('VLB_GIT', `a rollup that was cut off cannot be ended: ${lastLine(stderr)}`, {

@@ -7,6 +7,7 @@ import { diffRows } from './diff.ts'
 import { hookRows } from './hook.ts'
 import { Lab } from './lab.ts'
 import { machine, page, plainTable } from './page.ts'
+import { rollupRows } from './rollup.ts'
 import { statusRows } from './status.ts'
 import { tinyRows } from './tiny.ts'
 
@@ -22,6 +23,7 @@ const rows = [
   ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
   ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
   ...(only === undefined || only === 'status' ? statusRows(lab) : []),
+  ...(only === undefined || only === 'rollup' ? rollupRows(lab) : []),
   ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
 ]

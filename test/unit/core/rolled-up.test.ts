@@ -5,7 +5,7 @@ import { parseDirectives } from '../../../src/core/directives.ts'
 import { contentId, digest, type LayerKey, treeId } from '../../../src/core/ids.ts'
 import type { Layer, TreeEntry } from '../../../src/core/layer.ts'
 import { type KeyContext, leaves, planSteps, type Step } from '../../../src/core/plan.ts'
-import { checkStep, combineDirectives, stepEntries } from '../../../src/core/rolled-up.ts'
+import { checkStep, combineDirectives, logHeading, splitLog, stepEntries } from '../../../src/core/rolled-up.ts'
 import { complaint } from '../errors.ts'
 
 const config = parseConfig('version: 1\nbase: { path: a }\n', 'vlb.yaml', 'x')
@@ -103,6 +103,26 @@ describe('directives together', () => {
     expect(together('# vlb: env A=1', '# vlb: env A').env).toEqual({ A: undefined })
     expect(together('# vlb: env A', '# vlb: env A=1').env).toEqual({ A: undefined })
     expect(together('# vlb: env A=1', '# vlb: env B').env).toEqual({ A: '1', B: undefined })
+  })
+})
+
+describe('a log of several steps', () => {
+  const join = (parts: [string, string][]) => parts.map(([name, text]) => `${logHeading(name)}${text}`).join('\n')
+  const parts: [string, string][] = [
+    ['10_x/layers/10_a', 'one\n\n=== 10_x/layers/30_c\nwhat a script prints\n'],
+    ['10_x/layers/20_b', ''],
+    ['10_x/layers/30_c', '=== 10_x/layers/20_b\n\n'],
+  ]
+
+  test('is taken apart again', () => {
+    const names = parts.map(([name]) => name)
+    expect([...splitLog(join(parts), names)]).toEqual(parts)
+    expect([...splitLog(join(parts.slice(1)), names.slice(1))]).toEqual(parts.slice(1))
+  })
+
+  test('a step that is not in it, and what comes behind, have none', () => {
+    expect(splitLog(join(parts.slice(0, 1)), ['10_x/layers/10_a', '10_x/layers/15_n'])).toEqual(new Map())
+    expect(splitLog('', ['10_x/layers/10_a'])).toEqual(new Map())
   })
 })
 
