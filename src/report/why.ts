@@ -46,8 +46,8 @@ function part(why: Why): string {
 
 /** A step of a rolled-up layer has its values under its own name: STEP/NAME. */
 function valueName(name: string): string {
-  const [step, value] = name.split('/')
-  return value === undefined ? name : `${value} of ${step}`
+  const [step = '', value] = printable(name).split('/')
+  return value === undefined ? step : `${value} of ${step}`
 }
 
 const valueChange = { added: 'is new', removed: 'is not declared any more', changed: 'changed' }
