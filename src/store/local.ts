@@ -6,7 +6,8 @@
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
-import { chmod, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises'
+import { readFileSync, statSync } from 'node:fs'
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
@@ -85,10 +86,10 @@ export class LocalStore implements Store {
   }
 
   async find(key: LayerKey, onDamage: (damage: Damage) => void): Promise<Snapshot | undefined> {
-    const id = await this.#currentId(key)
-    const manifest = await this.#manifest(id)
+    const id = this.#currentId(key)
+    const manifest = this.#manifest(id)
     if (manifest === undefined) return undefined
-    const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : await this.#damageOf(manifest)
+    const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : this.#damageOf(manifest)
     if (reason === undefined) return await this.#snapshot(manifest as Manifest)
     onDamage({ key, layer: manifest === 'unreadable' ? '' : manifest.layer, reason })
     await this.#drop(id)
@@ -96,14 +97,14 @@ export class LocalStore implements Store {
   }
 
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
-    const manifest = await this.#manifest(id)
+    const manifest = this.#manifest(id)
     return manifest === undefined || manifest === 'unreadable' ? undefined : await this.#snapshot(manifest)
   }
 
   /** Makes its name in chain/ if need be. */
   async #snapshot(manifest: Manifest): Promise<Snapshot> {
     const file = this.path('chain', `${manifest.id}.qcow2`)
-    if (!(await exists(file))) {
+    if (sizeOf(file) === undefined) {
       await symlink(`../snapshots/${manifest.id}/${overlayName}`, file).catch((error: unknown) => {
         if (!hasErrorCode(error, 'EEXIST')) throw error
       })
@@ -111,15 +112,23 @@ export class LocalStore implements Store {
     return { manifest, file, log: this.path('snapshots', manifest.id, logName) }
   }
 
+  // What follows reads synchronously: some small files for each layer of a chain, one after the other. A turn through
+  // the thread pool takes longer than each of them.
+
   /** A key that was built again points to its newest snapshot; the first lies under the key itself. */
-  async #currentId(key: LayerKey): Promise<SnapshotId> {
-    const text = await readFile(this.path('keys', key), 'utf8').catch(() => '')
-    return snapshotId(/^[0-9a-f]{64}$/.test(text.trim()) ? text.trim() : key)
+  #currentId(key: LayerKey): SnapshotId {
+    try {
+      const text = readFileSync(this.path('keys', key), 'utf8').trim()
+      if (/^[0-9a-f]{64}$/.test(text)) return snapshotId(text)
+    } catch {
+      // There is one only for a key that was built again.
+    }
+    return snapshotId(key)
   }
 
-  async #manifest(id: SnapshotId): Promise<Manifest | 'unreadable' | undefined> {
+  #manifest(id: SnapshotId): Manifest | 'unreadable' | undefined {
     try {
-      const text = await readFile(this.path('snapshots', id, 'manifest.json'), 'utf8')
+      const text = readFileSync(this.path('snapshots', id, 'manifest.json'), 'utf8')
       return parseManifest(text) ?? 'unreadable'
     } catch (error) {
       if (hasErrorCode(error, 'ENOENT', 'ENOTDIR')) return undefined
@@ -128,17 +137,17 @@ export class LocalStore implements Store {
   }
 
   /** Cheap checks only: a damage they miss is found by qemu on use. */
-  async #damageOf(manifest: Manifest): Promise<string | undefined> {
-    const size = (await stat(this.path('snapshots', manifest.id, overlayName)).catch(() => undefined))?.size
+  #damageOf(manifest: Manifest): string | undefined {
+    const size = sizeOf(this.path('snapshots', manifest.id, overlayName))
     if (size === undefined) return 'its overlay is missing'
     if (size !== manifest.fileBytes) return `its overlay has ${size} bytes instead of ${manifest.fileBytes}`
     if (manifest.parent !== undefined) {
-      const parent = await this.#manifest(manifest.parent)
+      const parent = this.#manifest(manifest.parent)
       if (parent === undefined) return `its parent ${short(manifest.parent)} is missing`
       if (parent === 'unreadable' || parent.nonce !== manifest.parentNonce)
         return `its parent ${short(manifest.parent)} is not the one it was built on`
     }
-    if (manifest.base !== undefined && !(await exists(this.path('bases', baseFolder(manifest.base)))))
+    if (manifest.base !== undefined && sizeOf(this.path('bases', baseFolder(manifest.base))) === undefined)
       return 'its base is missing'
     return undefined
   }
@@ -177,7 +186,7 @@ export class LocalStore implements Store {
   async list(): Promise<Manifest[]> {
     const manifests: Manifest[] = []
     for (const id of await readdir(this.path('snapshots')).catch(() => [])) {
-      const manifest = await this.#manifest(snapshotId(id))
+      const manifest = this.#manifest(snapshotId(id))
       if (manifest && manifest !== 'unreadable') manifests.push(manifest)
     }
     return manifests
@@ -200,7 +209,7 @@ export class LocalStore implements Store {
 
   async isBuilding(key: LayerKey): Promise<boolean> {
     const file = this.path('locks', key)
-    return (await exists(file)) && (await isLocked(file))
+    return sizeOf(file) !== undefined && (await isLocked(file))
   }
 
   /** Keeps what a failed build left: log and overlay. Overlays of earlier failures go, unless they were to be kept. */
@@ -253,9 +262,11 @@ export function baseFolder(digest: string): string {
   return digest.replace(':', '-')
 }
 
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  )
+/** Undefined where there is nothing that can be read. */
+function sizeOf(path: string): number | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.size
+  } catch {
+    return undefined
+  }
 }
