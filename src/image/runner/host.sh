@@ -63,8 +63,8 @@ make_helpers() { # TARGET
   blockdev --getsize64 "$device" >"$ns/dev/size"
   for name in vlb-partition vlb-resize qemu-img qemu-nbd partx partprobe; do
     printf '#!/bin/sh\nexec %q %q helper_%s %q %q "$@"\n' "$BASH" "$0" "${name//-/_}" "$ns" "$1" >"$ns/bin/$name"
-    chmod 755 "$ns/bin/$name"
   done
+  chmod 755 "$ns"/bin/*
 }
 
 # vlb-partition NUMBER: prints a block device for the partition, as the table is now. It is gone when the script is.

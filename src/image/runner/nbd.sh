@@ -24,7 +24,8 @@ attach_nbd() { # FILE FORMAT
     die VLB_HOST_ATTACH "there is no /dev/nbd0: the kernel's module nbd is not loaded"
   fi
   if [[ $attach_by == /* ]]; then
-    [ -b "$attach_by" ] || die VLB_HOST_DEVICE "there is no device $attach_by, but ${devices[*]}"
+    # Only one of these: what is on another device would be overwritten.
+    [[ " ${devices[*]} " == *" $attach_by "* ]] || die VLB_HOST_DEVICE "there is no device $attach_by, but ${devices[*]}"
     vacated "$attach_by" || die VLB_HOST_DEVICE "$attach_by is in use$(nbd_user "$attach_by")"
     devices=("$attach_by")
   fi
