@@ -43,6 +43,8 @@ export interface LoadedSource extends Source {
 export async function openProject(cwd: string): Promise<Project> {
   const [repo, settings] = await together([openRepository(cwd), readSettings(cwd)])
   const recovered = repo.worktree === undefined ? undefined : await recoverSwitch(repo)
+  // Folders have moved, and `cwd` may be one of them.
+  if (recovered) return { ...(await openProject(cwd)), recovered }
   const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
   const configured = settings.get('store')
   const root = configured

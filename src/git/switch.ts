@@ -95,7 +95,8 @@ mv -fT -- "$index.lock" "$index"
 close`
 
 /** Does it, or nothing: throws with everything as it was. */
-export async function switchTo(repo: Repository, plan: Switch): Promise<void> {
+export async function switchTo(where: Repository, plan: Switch): Promise<void> {
+  const repo = fromTop(where)
   const journal = join(repo.gitDir, journalName)
   await writeJournal(journal, plan)
   const { exitCode, stderr } = await runScript(repo, 'switch', journal)
@@ -127,6 +128,11 @@ function stuck(journal: string, stderr: string): VlbError {
   return new VlbError('VLB_GIT', `layer folders could not be moved back: ${lastLine(stderr)}`, {
     hint: `they lie in .vlb-rollup/layers beside vlb.yaml; the next git vlb command tries again; to do it by hand, see ${join(journal, 'moves')}, and rm -r ${journal} in the end`,
   })
+}
+
+/** We may have been started in one of the folders that move. */
+function fromTop(repo: Repository): Repository {
+  return { ...repo, cwd: repo.worktree ?? repo.cwd }
 }
 
 async function isDone(repo: Repository, { folder, name, commit }: Switch): Promise<boolean> {
@@ -174,9 +180,10 @@ async function runScript(
 /**
  * Ends or undoes what was cut off, if there is anything. Costs the usual command one look at a file. Returns what it did.
  */
-export async function recoverSwitch(repo: Repository): Promise<'back' | 'forth' | undefined> {
-  const journal = join(repo.gitDir, journalName)
+export async function recoverSwitch(where: Repository): Promise<'back' | 'forth' | undefined> {
+  const journal = join(where.gitDir, journalName)
   if (!(await stat(join(journal, 'ready')).catch(() => undefined))) return undefined
+  const repo = fromTop(where)
   const { exitCode, stdout, stderr } = await runScript(repo, 'recover', journal)
   if (exitCode === 14) throw stuck(journal, stderr)
   const did = stdout.trim()

@@ -27,8 +27,10 @@ function sizeLine({ dryRun, layers, into }: RollupResult): string {
 function aboveLine({ above }: RollupResult): string | undefined {
   if (above.length === 0) return undefined
   const cached = above.filter(({ state }) => state === 'cached').length
-  if (cached < above.length) return `${above.length} above, ${cached} of them in the store; they stay there`
-  return above.length === 1 ? 'the layer above stays in the store' : `all ${cached} layers above stay in the store`
+  const [layers, are] = above.length === 1 ? ['the layer', 'is'] : [`the ${above.length} layers`, 'are']
+  if (cached === 0) return `${layers} above ${are} not built yet`
+  if (cached === above.length) return `${layers} above ${above.length === 1 ? 'stays' : 'stay'} in the store`
+  return `of ${layers} above, the store has ${cached}, and keeps ${cached === 1 ? 'it' : 'them'}`
 }
 
 function commitLine({ dryRun, commit, branch, message, seconds }: RollupResult, style: Style): string {

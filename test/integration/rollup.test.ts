@@ -249,6 +249,31 @@ rigTest('while another build uses the layers: both end well', async (rig) => {
   expect(await rig.build()).toEqual(['10_all cached', '50_e cached'])
 })
 
+rigTest(
+  'a grown disk below, one that grows in the range, and a start from one of the folders that move',
+  async (rig) => {
+    rig.project({ '10_a': dice('a'), '30_c': dice('c') }, 'disk: { size: 100M }\n')
+    const grow = 'vlb-resize 150M; echo ", +" | sfdisk --quiet --no-reread --force -N 1 "$3" 2>&1'
+    const script = `${grow}\nroot=$(vlb-partition 1); e2fsck -fp "$root"; resize2fs "$root"`
+    rig.layer('20_b', { 'modify-disk': `#!/bin/sh\nset -eu\n${script}\n` })
+    rig.commit()
+    await rig.ok('build')
+    const { top } = await stateOf(rig)
+    const ran = await rig.vlb(['rollup', '10..30'], { cwd: rig.path('20_b') })
+    expect(ran.code, ran.all).toBe(0)
+    clean(rig)
+    const after = await stateOf(rig)
+    expect(after.layers).toEqual(['10_a-b-c cached'])
+    same(rig, top, after.top)
+    const { disk, parent } = JSON.parse(
+      readFileSync(rig.store('snapshots', after.keys['10_a-b-c'] ?? '', 'manifest.json'), 'utf8'),
+    )
+    expect(disk.size).toBe(150 * 2 ** 20)
+    expect(parent, 'it stands on the grown disk').toMatch(/^[0-9a-f]{64}$/)
+    expect(await rig.build()).toEqual(['disk cached', '10_a-b-c cached'])
+  },
+)
+
 describe('refused', () => {
   const cases: [name: string, prepare: (rig: Rig) => void, args: string[], says: string | string[], hint: string][] = [
     ['no range', () => {}, ['10'], 'rollup takes a range FROM..TO, not "10"', 'such as 10_a..40_d'],
