@@ -88,6 +88,8 @@ rigTest(
       0,
       expect.stringContaining('| openssl | 3.0.11-1 | 3.0.15-1 |'),
     ])
-    expect((await rig.vlb(['changelog', 'main..origin/one'], { cwd: clone })).stdout).toContain('no change of content')
+    expect((await rig.vlb(['changelog', 'origin/one~..origin/one'], { cwd: clone })).stdout).toContain(
+      'no change of content',
+    )
   },
 )
