@@ -39,15 +39,22 @@ export async function writeAtomic(path: string, text: string): Promise<void> {
  * with ENOENT, as it does in /proc, Node 20 tries again for ever.
  */
 export async function makeFolders(path: string): Promise<void> {
+  if (await isMade(path)) return
+  const above = dirname(path)
+  if (!(await isFolder(above))) await makeFolders(above)
+  // Again, too, where somebody else made the one above just now.
+  if (!(await isMade(path))) throw cannotWrite(path, new Error('no such file or directory'))
+}
+
+/** False where the folder above is not there. */
+async function isMade(path: string): Promise<boolean> {
   try {
     await mkdir(path)
+    return true
   } catch (error) {
-    if (hasErrorCode(error, 'EEXIST') && (await isFolder(path))) return
-    if (!hasErrorCode(error, 'ENOENT')) throw explainWriteError(error, path)
-    const above = dirname(path)
-    if (await isFolder(above)) throw cannotWrite(path, error)
-    await makeFolders(above)
-    await makeFolders(path)
+    if (hasErrorCode(error, 'EEXIST') && (await isFolder(path))) return true
+    if (hasErrorCode(error, 'ENOENT')) return false
+    throw explainWriteError(error, path)
   }
 }
 
