@@ -90,14 +90,15 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
 }
 
 async function readWorkingSource(project: Project, included: readonly string[]): Promise<LoadedSource> {
+  const folders = layerFolders(project.folder)
   const [config, names, working] = await together([
     readConfig(project.folder),
-    layerFolders(project.folder),
+    folders,
     readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), included),
     // git is at work for some milliseconds; this process has nothing else to do.
-    warmUp(project.repo),
+    folders.then((found) => warmUp(project.repo, found.length)),
   ])
-  return await withObjects(await openObjects(project.repo, working.env), (objects) =>
+  return await withObjects(await openObjects(project.repo, working.env, names.length), (objects) =>
     readWorkingLayers(project, config, names, working, objects),
   )
 }

@@ -26,9 +26,12 @@ export interface Objects {
 const packLimit = 64 * 2 ** 20
 const indexLimit = 2 ** 18
 
-/** Opens the repository's objects. `env` may point git at further object folders; isomorphic-git cannot follow there. */
-export async function openObjects(repo: Repository, env: Environment = {}): Promise<Objects> {
-  const inProcess = Object.keys(env).length === 0 && (await isomorphicCan(repo))
+/** From so many layers on, a git that is started is done sooner: they are read one object after the other. */
+const fewLayers = 12
+
+/** Opens the repository's objects, to read about so many layers. `env` may point git at further object folders; isomorphic-git cannot follow there. */
+export async function openObjects(repo: Repository, env: Environment = {}, layers = 0): Promise<Objects> {
+  const inProcess = Object.keys(env).length === 0 && layers <= fewLayers && (await isomorphicCan(repo))
   return cached(inProcess ? new IsomorphicObjects(repo) : new GitObjects(repo, env))
 }
 
@@ -49,8 +52,8 @@ async function isomorphicCan(repo: Repository): Promise<boolean> {
 }
 
 /** Loads what reading the repository's objects will take, while git works on something else: 20 ms the first time. */
-export async function warmUp(repo: Repository): Promise<void> {
-  if (await isomorphicCan(repo)) await loadIsomorphic()
+export async function warmUp(repo: Repository, layers: number): Promise<void> {
+  if (layers <= fewLayers && (await isomorphicCan(repo))) await loadIsomorphic()
 }
 
 async function exists(path: string): Promise<boolean> {
