@@ -60,6 +60,10 @@ const testPackages = [
   'rpm',
   'db5.3-util',
   'sqlite3',
+  'xorriso',
+  'genisoimage',
+  'mtools',
+  'ovmf',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

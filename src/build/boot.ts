@@ -2,16 +2,19 @@
 import { open, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { stopBisect } from '../core/bisect.ts'
+import { seedFolder } from '../core/cloud-init.ts'
 import { compileExpect } from '../core/config.ts'
 import { type ErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import type { BootResult } from '../core/results.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
+import { seedFormat } from '../image/seed.ts'
 import { imageRecord } from '../store/images.ts'
 import { type AcceleratorSetting, chooseAccelerator } from '../vm/accelerator.ts'
 import { bootGuest } from '../vm/console.ts'
 import type { Forward } from '../vm/qemu.ts'
 import { build } from './build.ts'
+import { committedSeed, seedForBoot, workingSeed } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
 import { loadRevision, loadWorkingTree } from './project.ts'
 
@@ -31,6 +34,8 @@ export interface BootRequest {
   secrets: ReadonlyMap<string, Buffer>
   /** The exit status is for `git bisect run`. */
   bisect: boolean
+  /** Make a seed disk of the project's cloud-init/ for this boot. */
+  cloudInit: boolean
   forwards: Forward[]
   accel: AcceleratorSetting
   /** Folder for what is remembered about this host. */
@@ -47,7 +52,7 @@ interface Image {
 export async function testBoot(context: BuildContext, request: BootRequest): Promise<BootResult> {
   const file = request.target === undefined ? undefined : resolve(request.cwd, request.target)
   const isFile = file !== undefined && ((await stat(file).catch(() => undefined))?.isFile() ?? false)
-  const settings = await bootSettings(context, isFile ? undefined : request.target)
+  const settings = await bootSettings(context, isFile ? undefined : request.target, request.cloudInit)
   const pattern = request.console ? undefined : (request.expect ?? settings.expect)
   const expect = pattern === undefined ? undefined : compileExpect(pattern)
   if (pattern !== undefined && !expect)
@@ -67,7 +72,9 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       : await imageOfRevision(context, request, settings)
   if ('failed' in image) throw image.failed
   context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
+  if (settings.seed) context.emit({ type: 'note', text: `with a seed disk of ${seedFolder}/ for cloud-init` })
   await context.store.prepare()
+  const seed = settings.seed && (await seedForBoot(context, settings.seed))
   const outcome = await bootGuest(
     {
       image: image.path,
@@ -76,6 +83,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       cpus: request.cpus ?? settings.cpus,
       accelerator: choice.accelerator,
       forwards: request.forwards,
+      seed,
       scratch: await context.store.scratch.folder(),
       expect,
       timeout: expect ? (request.timeout ?? settings.timeout) : request.timeout,
@@ -96,14 +104,24 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   }
 }
 
-async function bootSettings(context: BuildContext, revision: string | undefined) {
+async function bootSettings(context: BuildContext, revision: string | undefined, withSeed: boolean) {
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
-  await source.objects.close()
-  const { boot, output } = source.config
-  // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
-  const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
-  return { ...boot, formats, directives: source.layers.map(({ directives }) => directives) }
+  try {
+    const { boot, output } = source.config
+    const seed = !withSeed
+      ? undefined
+      : revision === undefined
+        ? await workingSeed(context)
+        : await committedSeed(context, source)
+    // A host without a program for it says so before anything is built.
+    if (seed) await seedFormat()
+    // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
+    const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
+    return { ...boot, formats, seed, directives: source.layers.map(({ directives }) => directives) }
+  } finally {
+    await source.objects.close()
+  }
 }
 
 /** Builds what is missing; an image that is current costs a moment. */

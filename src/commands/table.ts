@@ -3,6 +3,7 @@
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
 import changelogPage from '../../docs/git-vlb-changelog.1.md'
+import cloudInitPage from '../../docs/git-vlb-cloud-init.1.md'
 import completionPage from '../../docs/git-vlb-completion.1.md'
 import diffPage from '../../docs/git-vlb-diff.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
@@ -42,6 +43,7 @@ export const verbs: readonly Verb[] = [
   { name: 'shell', page: shellPage, load: async () => (await import('./shell.ts')).shell },
   { name: 'diff', page: diffPage, load: async () => (await import('./diff.ts')).diff },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
+  { name: 'cloud-init', page: cloudInitPage, load: async () => (await import('./cloud-init.ts')).cloudInit },
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'prebuild', page: prebuildPage, load: async () => (await import('./prebuild.ts')).prebuild },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },

@@ -26,6 +26,7 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       env: readValues(options),
       secrets: await readSecrets(list(options, 'secret'), context.cwd),
       bisect: options['bisect'] === true,
+      cloudInit: options['cloudInit'] !== false,
       forwards: list(options, 'forward').map(parseForward),
       accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),
       cache: join(cacheFolder(), 'git-vlb'),

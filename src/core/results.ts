@@ -227,6 +227,15 @@ export interface BootResult {
   forwards: string[]
 }
 
+export interface SeedResult {
+  path: string
+  format: 'iso' | 'vfat'
+  bytes: number
+  instanceId: string
+  /** Names on the disk. */
+  files: string[]
+}
+
 export interface ShellResult {
   layer: string
   /** The shell's, and the command's. */
@@ -284,3 +293,4 @@ export type CommandResult =
   | { kind: 'prebuild'; data: PrebuildResult }
   | { kind: 'completion'; data: { shell: string; script: string } }
   | { kind: 'test-boot'; data: BootResult }
+  | { kind: 'cloud-init'; data: SeedResult }

@@ -1,13 +1,11 @@
 // Looks at this host: which tools are there and new enough, whether root can be had, what the kernel offers.
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
 import type { DoctorCheck, DoctorResult } from '../core/results.ts'
-import { childEnvironment } from './env.ts'
 import { whyNotRoot } from './privilege.ts'
 import { run } from './run.ts'
-import { installCommand, type Tool, tools } from './tools.ts'
+import { installCommand, programPath, type Tool, tools } from './tools.ts'
 
 /** Checks all of it; what is missing comes with the command that installs it. */
 export async function examine(): Promise<DoctorResult> {
@@ -52,13 +50,21 @@ function nodeCheck(): DoctorCheck {
 
 async function checkTool(tool: Tool): Promise<DoctorCheck> {
   const base = { name: tool.name, required: tool.required, neededFor: tool.neededFor }
-  const path = await find(tool.name)
+  const path = await firstOf([tool.name, ...(tool.alternatives ?? [])])
   if (!path) return { ...base, ok: false, found: 'missing' }
   if (!tool.version) return { ...base, ok: true, found: path }
   const { stdout } = await run(path, tool.version.args, { ok: [0, 1] })
   const version = /\d+(\.\d+)+/.exec(stdout)?.[0] ?? '0'
   const ok = atLeast(version, tool.version.atLeast)
   return { ...base, ok, found: ok ? version : `${version}, needs ${tool.version.atLeast}` }
+}
+
+async function firstOf(names: readonly string[]): Promise<string | undefined> {
+  for (const name of names) {
+    const path = await programPath(name)
+    if (path) return path
+  }
+  return undefined
 }
 
 /** Compares version numbers part by part. */
@@ -69,13 +75,6 @@ export function atLeast(version: string, wanted: string): boolean {
     if (have !== part) return have > part
   }
   return true
-}
-
-async function find(name: string): Promise<string | undefined> {
-  for (const folder of (childEnvironment()['PATH'] ?? '').split(delimiter)) {
-    if (await accessible(join(folder, name), constants.X_OK)) return join(folder, name)
-  }
-  return undefined
 }
 
 async function accessible(path: string, mode: number): Promise<boolean> {

@@ -1,5 +1,8 @@
 // The programs we call, which packages bring them, and how this host installs packages.
-import { readFileSync } from 'node:fs'
+import { constants, readFileSync } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { childEnvironment } from './env.ts'
 
 export type Manager = 'apt' | 'dnf' | 'pacman' | 'zypper' | 'apk'
 type Packages = Partial<Record<Manager, string>>
@@ -10,6 +13,8 @@ export interface Tool {
   /** Needed for every build; otherwise for what `neededFor` says. */
   required: boolean
   neededFor: string
+  /** Other programs that do as well. */
+  alternatives?: readonly string[]
   /** Arguments that make it print its version, and the oldest that will do. */
   version?: { args: string[]; atLeast: string }
 }
@@ -109,6 +114,12 @@ export const tools: readonly Tool[] = [
     },
     'git vlb test-boot',
   ),
+  tool(
+    'xorriso',
+    { apt: 'xorriso', dnf: 'xorriso', pacman: 'libisoburn', zypper: 'xorriso', apk: 'xorriso' },
+    'git vlb cloud-init',
+    { alternatives: ['genisoimage', 'mkisofs', 'mformat'] },
+  ),
   tool('script', { ...utilLinux, apt: 'bsdutils', dnf: 'util-linux-script' }, 'git vlb shell on a terminal'),
   tool('mmdebstrap', { apt: 'mmdebstrap debian-archive-keyring' }, 'the debian template'),
   tool('extlinux', { apt: 'extlinux' }, 'the debian template'),
@@ -123,6 +134,26 @@ export const tools: readonly Tool[] = [
     'the busybox template',
   ),
 ]
+
+/** Any one of these makes the disk of `git vlb cloud-init`. */
+export const seedMakers = tools.flatMap(({ name, alternatives }) =>
+  name === 'xorriso' ? [name, ...(alternatives ?? [])] : [],
+)
+
+/** Where a program is that we would start by that name. */
+export async function programPath(name: string): Promise<string | undefined> {
+  for (const folder of (childEnvironment()['PATH'] ?? '').split(delimiter)) {
+    const path = join(folder, name)
+    if (
+      await access(path, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return path
+  }
+  return undefined
+}
 
 const installers: Record<Manager, string[]> = {
   apt: ['apt-get', 'install', '-y', '--no-install-recommends'],

@@ -48,6 +48,11 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return prebuildText(result.data, options)
     case 'test-boot':
       return bootText(result.data, options)
+    case 'cloud-init': {
+      const { path, bytes, format, files, instanceId } = result.data
+      const what = `${formatBytes(bytes)} ${format}, ${files.join(', ')}, instance ${printable(instanceId, 80)}`
+      return `seed ${shownPath(path, options.cwd)}  ${what}\n`
+    }
   }
 }
 

@@ -23,6 +23,8 @@ export interface Guest {
   cpus: number
   accelerator: Accelerator
   forwards: readonly Forward[]
+  /** Absolute path of a disk for cloud-init, which the guest can read only. */
+  seed?: string | undefined
 }
 
 /** `8080:80`. Throws VLB_USAGE for anything but two port numbers. */
@@ -85,6 +87,7 @@ export function qemuArguments(guest: Guest, monitor: boolean): string[] {
     ...['-chardev', `stdio,id=console,signal=off,mux=${monitor ? 'on' : 'off'}`, '-serial', 'chardev:console'],
     ...(monitor ? ['-mon', 'chardev=console,mode=readline'] : []),
     ...['-drive', driveOption(guest)],
+    ...(guest.seed === undefined ? [] : ['-drive', seedOption(guest.seed)]),
     ...['-netdev', networkOption(guest.forwards)],
     // No network boot: it needs a ROM that not every host has, and only delays "No bootable device."
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
@@ -100,6 +103,11 @@ export function qemuArguments(guest: Guest, monitor: boolean): string[] {
  */
 function driveOption(guest: Guest): string {
   return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=virtio,snapshot=on,werror=report`
+}
+
+/** Behind the image, so that it is the second disk. virtio: kernels made for clouds often know neither CDs nor SATA. */
+function seedOption(path: string): string {
+  return `file.driver=file,file.filename=${optionValue(path)},format=raw,if=virtio,readonly=on`
 }
 
 function networkOption(forwards: readonly Forward[]): string {
