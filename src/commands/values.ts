@@ -10,7 +10,7 @@ export function readValues(options: Options): Record<string, string> {
     const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(assignment)
     if (!match?.[1])
       throw new VlbError('VLB_USAGE', `--env takes NAME=VALUE, not "${printable(assignment)}"`, {
-        hint: 'NAME as a layer declares it: # vlb: env NAME',
+        hint: 'NAME as a layer declares it, # vlb: env NAME; see: git vlb build -h',
       })
     values[match[1]] = match[2] ?? ''
   }
