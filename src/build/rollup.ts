@@ -106,23 +106,28 @@ async function checkFolders(folder: string, { name, range, emptied }: RollupPlan
   }
 }
 
-/** The project as it will be. Trees that are new are in scratch, unless something else is wanted of them. */
-async function moved(context: BuildContext, { plan, commit }: Job): Promise<{ tree: MovedTree; source: LoadedSource }> {
-  const { project } = context
-  const inRepository = (path: string) => join(project.prefix, path)
-  const moves: Move[] = plan.moves.map(({ from, to }) => ({ from: inRepository(from), to: inRepository(to) }))
-  const tree = await moveInIndex(project.repo, moves, await context.store.scratch.folder())
-  const source = await loadTree(project, { name: '', commit, tree: tree.tree }, tree.env)
+/** The project as it will be. */
+async function moved(context: BuildContext, job: Job): Promise<{ tree: MovedTree; source: LoadedSource }> {
+  const tree = await movedTree(context, job.plan)
+  const source = await loadTree(context.project, { name: '', commit: job.commit, tree: tree.tree }, tree.env)
   return { tree, source }
 }
 
+/** Trees that are new are in scratch, unless something else is wanted of them. */
+async function movedTree({ project, store }: BuildContext, plan: RollupPlan): Promise<MovedTree> {
+  const inRepository = (path: string) => join(project.prefix, path)
+  const moves: Move[] = plan.moves.map(({ from, to }) => ({ from: inRepository(from), to: inRepository(to) }))
+  return await moveInIndex(project.repo, moves, await store.scratch.folder())
+}
+
 async function dryRun(context: BuildContext, job: Job): Promise<RollupResult> {
-  const { source, request } = job
+  const { source, request, plan } = job
+  const { project } = context
   const before = await planChain(context, source, source.layers, request.env)
   const after = await moved(context, job)
   try {
     const chain = await planChain(context, after.source, after.source.layers, request.env, await stepsIn(before))
-    return await describe(context, job, before, chain)
+    return await describe(context, job, before, chain, await historyOf(project, plan))
   } finally {
     await after.source.objects.close()
   }
@@ -130,7 +135,11 @@ async function dryRun(context: BuildContext, job: Job): Promise<RollupResult> {
 
 async function perform(context: BuildContext, job: Job): Promise<RollupResult> {
   const { source, request, plan } = job
+  const { project } = context
   await context.store.prepare()
+  // git looks it up while the snapshots are merged.
+  const history = historyOf(project, plan)
+  history.catch(() => {})
   const before = await planChain(context, source, source.layers, request.env)
   const options = {
     env: request.env,
@@ -149,7 +158,7 @@ async function perform(context: BuildContext, job: Job): Promise<RollupResult> {
     const merged = await buildChain(context, after.source, { ...options, last: plan.name, known: await stepsIn(now) })
     if (merged.failed) throw merged.failed.error
     const chain = await planChain(context, after.source, after.source.layers, request.env)
-    const result = await describe(context, job, now, chain)
+    const result = await describe(context, job, now, chain, await history)
     const states = result.layers.map((layer, i) => ({ ...layer, state: stateOf(before, plan.range[i]?.name) }))
     const commit = await changeRepository(context, job, after.tree, result.message)
     return { ...result, layers: states, commit }
@@ -183,16 +192,15 @@ async function changeRepository(
   const { repo } = project
   await checkIdle(repo)
   await checkFolders(project.folder, plan)
-  const last = await moved(context, job)
-  await last.source.objects.close()
+  const last = await movedTree(context, plan)
   await checkClean(project, source.layers)
-  if (last.tree.tree !== planned.tree) {
+  if (last.tree !== planned.tree) {
     throw new VlbError('VLB_BUSY', 'the index changed meanwhile', {
       hint: 'nothing was changed; run the command again',
     })
   }
   const scratch = await context.store.scratch.folder()
-  const tree = await writeTree(repo, { GIT_INDEX_FILE: last.tree.index })
+  const tree = await writeTree(repo, { GIT_INDEX_FILE: last.index })
   const commit = request.commit ? await commitTree(repo, tree, old, message, scratch) : undefined
   context.signal.throwIfAborted()
   await switchTo(repo, {
@@ -200,8 +208,8 @@ async function changeRepository(
     moves: plan.moves,
     name: plan.name,
     emptied: plan.emptied,
-    index: last.tree.index,
-    before: last.tree.before,
+    index: last.index,
+    before: last.before,
     old,
     commit,
     message: `rollup: ${message.split('\n')[0]}`,
@@ -216,12 +224,20 @@ function stateOf(chain: Chain, layer: string | undefined): 'cached' | 'missing' 
   return chain.found[chain.steps.findIndex(({ name }) => name === layer)] ? 'cached' : 'missing'
 }
 
+type History = Awaited<ReturnType<typeof commitsOf>>
+
+/** Of each layer of the range. */
+async function historyOf({ repo, prefix }: Project, { range }: RollupPlan): Promise<History[]> {
+  return await Promise.all(range.map(({ name }) => commitsOf(repo, join(prefix, name), shownCommits)))
+}
+
 /** `before` and `chain`: the project as it is, and as it will be. */
 async function describe(
   { project }: BuildContext,
   { plan, request }: Job,
   before: Chain,
   chain: Chain,
+  history: readonly History[],
 ): Promise<RollupResult> {
   const layers = plan.range.map(({ name }) => {
     const at = before.steps.findIndex((step) => step.name === name)
@@ -239,14 +255,8 @@ async function describe(
     key,
     state: chain.found[at + 1 + i] ? ('cached' as const) : ('missing' as const),
   }))
-  const history = await Promise.all(
-    layers.map(async ({ name, key }) => ({
-      name,
-      key,
-      ...(await commitsOf(project.repo, join(project.prefix, name), shownCommits)),
-    })),
-  )
-  const message = rollupMessage(request.message, history, { ...into, contentId: into.contentId ?? step.content })
+  const told = layers.map(({ name, key }, i) => ({ name, key, commits: [], more: 0, ...history[i] }))
+  const message = rollupMessage(request.message, told, { ...into, contentId: into.contentId ?? step.content })
   const branch = (await currentBranch(project.repo)) ?? 'HEAD'
   const { moves } = plan
   return { ok: true, dryRun: request.dryRun, layers, into, moves, above, message, commit: null, branch, seconds: 0 }

@@ -65,8 +65,10 @@ export async function changedPaths(repo: Repository, folders: readonly string[])
   const args = ['--literal-pathspecs', '-c', 'core.fsmonitor=false', 'status', '--porcelain=v2', '-z', '--no-renames']
   const cwd = repo.worktree ?? repo.cwd
   const env = { GIT_OPTIONAL_LOCKS: '0' }
-  const all = await gitRead(cwd, [...args, '--untracked-files=no'], env)
-  const below = await gitRead(cwd, [...args, '--untracked-files=all', '--', ...folders], env)
+  const [all = '', below = ''] = await Promise.all([
+    gitRead(cwd, [...args, '--untracked-files=no'], env),
+    gitRead(cwd, [...args, '--untracked-files=all', '--', ...folders], env),
+  ])
   // Kind, blank, and a number of fields before the path (git-status(1)).
   const tracked = all
     .split('\0')

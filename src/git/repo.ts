@@ -168,8 +168,17 @@ export async function headCommit(repo: Repository): Promise<string | undefined> 
 
 /** The path of a file in this worktree's git folder, as `git rev-parse --git-path` gives it. */
 export async function gitPath(repo: Repository, name: string): Promise<string> {
-  return resolve(repo.cwd, (await gitRead(repo.cwd, ['rev-parse', '--git-path', name])).replace(/\n$/, ''))
+  const known = gitPaths.get(repo) ?? new Map<string, string>()
+  gitPaths.set(repo, known)
+  const there = known.get(name)
+  if (there !== undefined) return there
+  const path = resolve(repo.cwd, (await gitRead(repo.cwd, ['rev-parse', '--git-path', name])).replace(/\n$/, ''))
+  known.set(name, path)
+  return path
 }
+
+/** They do not change while a command runs. */
+const gitPaths = new WeakMap<Repository, Map<string, string>>()
 
 /** Makes an empty repository. */
 export async function createRepository(folder: string): Promise<void> {

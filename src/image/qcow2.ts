@@ -140,14 +140,20 @@ export async function createOverlay(
   await run('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder, signal })
 }
 
-/** Writes another name for the same backing file into an overlay. Neither file's data is looked at. */
+/**
+ * qemu-img ends by flushing what it opened for writing. An overlay that is still being made is flushed once, by the store
+ * that takes it: until then it is a temporary file.
+ */
+const unflushed = ['-t', 'unsafe']
+
+/** Writes another name for the same backing file into an overlay. Neither file's data is looked at; nor is it flushed. */
 export async function nameBacking(
   path: string,
   reference: string,
   format: 'qcow2' | 'raw',
   signal: AbortSignal,
 ): Promise<void> {
-  await run('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
+  await run('qemu-img', ['rebase', '-u', ...unflushed, '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
 }
 
 /** Copies an overlay to a new file that may be written to: blocks shared where the file system can, holes kept. */
@@ -157,7 +163,7 @@ export async function copyOverlay(from: string, to: string, signal: AbortSignal)
 
 /**
  * Puts an overlay on another file further down its chain, taking what lies between into it. It ends as the same disk.
- * (`convert -B` would look at the topmost overlay alone, and lose all between.)
+ * (`convert -B` would look at the topmost overlay alone, and lose all between.) It is not flushed.
  */
 export async function rebaseOverlay(
   path: string,
@@ -165,7 +171,7 @@ export async function rebaseOverlay(
   format: 'qcow2' | 'raw',
   signal: AbortSignal,
 ): Promise<void> {
-  await run('qemu-img', ['rebase', '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
+  await run('qemu-img', ['rebase', ...unflushed, '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
 }
 
 /** Whether a guest sees the same disk in both. */
