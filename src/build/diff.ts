@@ -53,14 +53,16 @@ export async function diffTrees(
   const [comparer, written] = await together(open(context, work, both), writtenSince(context, a, b))
   try {
     const path = plainPath(options.path ?? '')
-    const listings = await comparer.list(path)
+    const shared = a.disks.some((disk) => b.disks.includes(disk))
+    const telling = (side: 'a' | 'b', starts: Listing['starts']) => tellingStarts(both[side], starts)
+    const listings = await comparer.list(path, shared ? telling : undefined)
     if (path !== '' && listings.a.tree.size + listings.b.tree.size === 0) {
       throw new VlbError('VLB_PATH_UNKNOWN', `there is no /${shownBytes(path)} on either side`, {
         hint: 'a path of the image, from its root; without one, all files are compared',
       })
     }
     const diff = new Diff(comparer, listings, both)
-    const same = await diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
+    const same = diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
     await diff.digest(same, options.digests ?? false)
     const single = sides.every((side) => listings[side].tree.get('')?.type !== 'directory')
     const { patches = 'none' } = options
@@ -128,7 +130,11 @@ function shownBytes(path: string): string {
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
 }
 
-const control = /[\x00-\x1f\x7f]/
+/** By st_dev: where a file system starts on the disk, of those whose extents say where on it the bytes lie. */
+function tellingStarts({ layout }: Side, starts: Listing['starts']): Map<number, number> {
+  const tells = (start: number) => /^(ext[234]|xfs)$/.test(layout.partitions.find((p) => p.start === start)?.fs ?? '')
+  return new Map([...starts].filter(([, start]) => tells(start)))
+}
 
 /** Two listings on the way to be compared. */
 class Diff {
@@ -156,34 +162,23 @@ class Diff {
 
   /**
    * Those of `paths` that lie at the same places on both disks, none of which was written to since the two parted. This
-   * reads no file, but asks for the extents of each.
+   * reads no file.
    */
-  async unwritten(paths: readonly string[], written: Range[] | undefined): Promise<Set<string>> {
+  unwritten(paths: readonly string[], written: Range[] | undefined): Set<string> {
     const { a, b } = this.#listings
     if (!written || !a.kept || !b.kept) return new Set()
-    const starts = { a: this.#starts('a'), b: this.#starts('b') }
-    const known = paths.filter((path) => {
-      const start = starts.a.get(a.tree.get(path)?.dev ?? -1)
-      return start !== undefined && start === starts.b.get(b.tree.get(path)?.dev ?? -1) && !control.test(path)
-    })
-    const names = { a: known.map((path) => this.#name('a', path)), b: known.map((path) => this.#name('b', path)) }
-    const extents = await this.#comparer.extents(names)
     const same = new Set<string>()
-    for (const [i, path] of known.entries()) {
-      const line = extents.a[i]
-      if (line === undefined || line !== extents.b[i]) continue
-      const start = starts.a.get(a.tree.get(path)?.dev ?? -1) ?? 0
-      const ranges = parseExtents(line)?.map((range) => ({ start: start + range.start, end: start + range.end }))
-      if (ranges && !ranges.some((range) => touches(written, range))) same.add(path)
+    const starts = { a: tellingStarts(this.#sides.a, a.starts), b: tellingStarts(this.#sides.b, b.starts) }
+    for (const path of paths) {
+      const line = a.extents.get(path)
+      if (line === undefined || line !== b.extents.get(path)) continue
+      const start = starts.a.get(this.#entry('a', path).dev)
+      if (start === undefined || start !== starts.b.get(this.#entry('b', path).dev)) continue
+      const ranges = parseExtents(line)
+      const isWritten = (range: Range) => touches(written, { start: start + range.start, end: start + range.end })
+      if (ranges && !ranges.some(isWritten)) same.add(path)
     }
     return same
-  }
-
-  /** By st_dev: where a file system starts on the disk, of those whose extents say where on it the bytes lie. */
-  #starts(side: 'a' | 'b'): Map<number, number> {
-    const { partitions } = this.#sides[side].layout
-    const known = (start: number) => /^(ext[234]|xfs)$/.test(partitions.find((p) => p.start === start)?.fs ?? '')
-    return new Map([...this.#listings[side].starts].filter(([, start]) => known(start)))
   }
 
   /** Asks for the digests without which the two cannot be compared, or of `all` that differ. Each file is read once. */

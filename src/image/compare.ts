@@ -21,7 +21,11 @@ export interface Listing {
   kept: boolean
   /** By st_dev: where on the disk the file system starts, in bytes. */
   starts: Map<number, number>
+  /** Where the content of regular files lies, of those file systems that tell: a line for core/extents.ts. */
+  extents: Map<string, string>
 }
+
+const control = /[\x00-\x1f\x7f]/
 
 /** Bytes of a file that `read` returns. */
 export const readLimit = 4 * 2 ** 20
@@ -68,10 +72,18 @@ export class Comparer {
     return new Comparer(work, action, createWriteStream(pipe, { flags: 'r+' }), said, signal)
   }
 
-  /** All files below `path`, '' for the root; the trees are empty where nothing is there. */
-  async list(path: string): Promise<Two<Listing>> {
-    this.#order('list', path)
-    return { a: await this.#listing(), b: await this.#listing() }
+  /**
+   * All files below `path`, '' for the root; the trees are empty where nothing is there. `extents`: on each side the st_dev
+   * of file systems that tell where content lies, if that is wanted.
+   */
+  async list(path: string, extents?: (side: 'a' | 'b', starts: Listing['starts']) => ReadonlyMap<number, number>) {
+    this.#order('list', path, extents ? 'yes' : 'no')
+    const listing = async (side: 'a' | 'b') => {
+      const found = await this.#listing()
+      if (extents) found.extents = await this.#extents(found.tree, extents(side, found.starts))
+      return found
+    }
+    return { a: await listing('a'), b: await listing('b') }
   }
 
   async #listing(): Promise<Listing> {
@@ -96,26 +108,24 @@ export class Comparer {
       if (entry) entry.device = deviceNumbers(numbers)
     }
     addAttributes(tree, await this.#next(), at)
-    return { tree, at, kept: how === 'kept', starts }
+    return { tree, at, kept: how === 'kept', starts, extents: new Map() }
   }
 
-  /**
-   * Where the content of these files lies, `./PATH` of regular files without control characters: a line for each, for
-   * core/extents.ts.
-   */
-  async extents(names: Two<string[]>): Promise<Two<string[]>> {
-    await this.#ask('extents', names)
-    const lines = async (side: 'a' | 'b') => {
-      const found = (await this.#next()).split('\n').slice(0, -1)
-      // One too many or too few, and none would be known to be of its file.
-      return found.length === names[side].length ? found : []
-    }
-    return { a: await lines('a'), b: await lines('b') }
+  async #extents(tree: Tree, telling: ReadonlyMap<number, number>): Promise<Map<string, string>> {
+    const lines = (await this.#next()).split('\n').slice(0, -1)
+    const paths: string[] = []
+    for (const [path, { type, size, dev }] of tree)
+      if (type === 'file' && size > 0 && telling.has(dev) && !control.test(path)) paths.push(path)
+    // One too many or too few, and none would be known to be of its file.
+    if (lines.length !== paths.length) return new Map()
+    return new Map(paths.map((path, i) => [path, lines[i] ?? '']))
   }
 
   /** SHA-256 of these files, by name as given. */
   async digests(names: Two<string[]>): Promise<Two<Map<string, string>>> {
-    await this.#ask('digests', names)
+    for (const side of sides)
+      await writeFile(join(this.#work, side, 'digests'), names[side].map((name) => `${name}\0`).join(''), 'latin1')
+    this.#order('digests')
     return { a: await this.#digests(), b: await this.#digests() }
   }
 
@@ -141,12 +151,6 @@ export class Comparer {
     this.#action.stop()
     await this.#action.ended
     this.#orders.destroy()
-  }
-
-  async #ask(what: 'extents' | 'digests', names: Two<string[]>): Promise<void> {
-    for (const side of sides)
-      await writeFile(join(this.#work, side, what), names[side].map((name) => `${name}\0`).join(''), 'latin1')
-    this.#order(what)
   }
 
   #order(...fields: string[]): void {

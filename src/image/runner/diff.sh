@@ -5,15 +5,17 @@
 # the pipe WORK/orders, fields that end in a zero byte, until that says `quit`. The answers go to standard output, in
 # fields, too: image/compare.ts knows their order.
 action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYSTEM_B; APART: never both mounted at once
-  local work=$1 apart=$2 ns=$1/ns side order path orders
+  local work=$1 apart=$2 ns=$1/ns side order path extents orders
   local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() top=()
   type -P getfattr >/dev/null || die VLB_HOST_TOOL "getfattr is not installed"
   attach "$work" "$work/a/layer.qcow2" qcow2 "$work/b/layer.qcow2" qcow2
   exec {orders}<"$work/orders" || die VLB_HOST_KERNEL "cannot read orders"
   while IFS= read -r -d '' -u "$orders" order; do
     case $order in
-      list) IFS= read -r -d '' -u "$orders" path && on_both list_files ;;
-      extents | digests) on_both "list_$order" ;;
+      list)
+        IFS= read -r -d '' -u "$orders" path && IFS= read -r -d '' -u "$orders" extents && on_both list_files
+        ;;
+      digests) on_both list_digests ;;
       read)
         IFS= read -r -d '' -u "$orders" side && IFS= read -r -d '' -u "$orders" path && show "$side"
         { cd "${top[$side]}" && head -c "$read_limit" -- "$path" | base64 -w 0; } || die VLB_DISK "cannot read a file"
@@ -85,9 +87,10 @@ mount_to_read() { # SIDE START SIZE FILESYSTEM
 }
 
 # All files below $path: how it was mounted, the path that it is after links, then three fields per file, which end with
-# `end`; numbers of devices and their names, which end with `end`; then attributes in getfattr's form.
+# `end`; numbers of devices and their names, which end with `end`; then attributes in getfattr's form; and, if $extents says
+# `yes`, where the content lies of the regular files whose file systems tell.
 list_files() { # SIDE
-  local at='' parent='' there=yes found nodes=$ns/nodes-$1
+  local at='' parent='' there=yes found nodes=$ns/nodes-$1 files=$ns/files-$1
   cd "${top[$1]}" || return
   printf '%s\0' "${devices[$1]}"
   if [ -n "$path" ]; then
@@ -98,24 +101,29 @@ list_files() { # SIDE
   printf '%s\0' ".$at"
   [ -e ".$at" ] || [ -L ".$at" ] || there=no
   if [ "$there" = yes ]; then
-    LC_ALL=C find ".$at" -printf '%y %m %U %G %s %D %i %n\0%P\0%l\0' \( -type b -o -type c \) -fprint0 "$nodes" || return
+    # Names of files as image/compare.ts expects them: without control characters, which could be taken for more lines.
+    LC_ALL=C find ".$at" -printf '%y %m %U %G %s %D %i %n\0%P\0%l\0' \
+      \( -type b -o -type c \) -fprint0 "$nodes" -o \
+      -type f -size +0 \( -fstype ext2 -o -fstype ext3 -o -fstype ext4 -o -fstype xfs \) ! -path '*[[:cntrl:]]*' \
+      -fprint0 "$files" || return
     printf 'end\0'
     xargs -0 -r stat --printf '%t:%T\0%n\0' -- <"$nodes" || return
     printf 'end\0'
     LC_ALL=C getfattr -R -P -h -d -m - -e hex -- ".$at" || return
     printf '\0'
+    if [ "$extents" = yes ]; then list_extents "$files" || return; fi
   else
     printf 'end\0end\0\0'
+    [ "$extents" = no ] || printf '\0'
   fi
 }
 
-# Where the content of the files in WORK/SIDE/extents lies: a line for each, with the size of a block and then, per extent,
-# LOGICAL,PHYSICAL,LENGTH,FLAGS. Names start with a dot and have no line breaks, so that no name can pass for an extent.
-list_extents() { # SIDE
-  cd "${top[$1]}" || return
+# A line for each of these files, with the size of a block and then, per extent, LOGICAL,PHYSICAL,LENGTH,FLAGS. Names start
+# with a dot and have no line breaks, so that no name can pass for an extent.
+list_extents() { # FILES
   # Without it, nothing is known of any.
   type -P filefrag >/dev/null || { printf '\0' && return; }
-  xargs -0 -r filefrag -v -- <"$work/$1/extents" | awk '
+  xargs -0 -r filefrag -v -- <"$1" | awk '
     /^File size of / { if (n++) print line; line = $(NF - 1); next }
     /^ *[0-9]+:/ {
       gsub(/[.:]+/, " ")
