@@ -159,6 +159,23 @@ rigTest(
 )
 
 rigTest(
+  'many small files that are deleted again do not stay in it either; what is kept is whole',
+  async (rig) => {
+    const many = 'i=0; while [ $i -lt 1500 ]; do head -c 8192 /dev/urandom >/many/$i; i=$((i + 1)); done'
+    project(rig, 'gpt', [root('')], {
+      '10_deleted': `mkdir /many; ${many}; sync; rm /many/*[13579]; sync; rm -r /many; head -c 1000000 /dev/zero | tr '\\0' x >/kept`,
+      '20_kept': 'head -c 9000000 /dev/zero | tr "\\0" y >/more',
+    })
+    const { layers } = await rig.json('build')
+    expect(layers[0].bytes).toBeLessThan(5 * 2 ** 20)
+    const image = rig.path('build/image.qcow2')
+    expect(rig.readFromImage(image, '/kept')).toBe('x'.repeat(1_000_000))
+    expect(rig.debugfs(image, 'stat /more')).toContain('Size: 9000000')
+  },
+  tools,
+)
+
+rigTest(
   'mount points by way of links stay inside the image; /run and the kernel’s places are not covered',
   async (rig) => {
     const outside = mkdtempSync('/var/tmp/vlb-outside-')

@@ -111,14 +111,24 @@ try_mount_root() { # as mount_root
 }
 
 # Gives back what the script wrote and deleted again. The discard mount option alone does not: it tells of each deleted
-# file by itself, and qcow2 only frees whole clusters. Not worth it for a layer that wrote next to nothing, since it also
-# notes all other free space as free, in some hundred KiB of the snapshot's tables.
-trim_root() { # FILE
-  local place
+# file by itself, and qcow2 only frees whole clusters. Not worth it for a layer that wrote little more than the file
+# systems now hold more, since it also notes all other free space as free: some hundred KiB of the snapshot's tables, and a
+# tenth of a second.
+trim_root() { # FILE USED; USED: bytes in use before the script
+  local place bytes
   for place in "$root" "${trimmed[@]}"; do sync -f "$place"; done
-  (($(stat -c '%b * %B' -- "$1") < 4 * 1024 * 1024)) && return
+  bytes=$(($(stat -c '%b * %B' -- "$1")))
+  ((bytes < 4 * 1024 * 1024)) && return
+  ((bytes < $(used_bytes) - $2 + 4 * 1024 * 1024 + bytes / 16)) && return
   # On nbd a kernel before 6.10 cannot tell of what is free.
   for place in "$root" "${trimmed[@]}"; do fstrim --quiet-unsupported -- "$place" || true; done
+}
+
+# Bytes in use in the file systems that trim_root looks after.
+used_bytes() {
+  local blocks free size sum=0
+  while read -r blocks free size; do ((sum += (blocks - free) * size)); done < <(stat -f -c '%b %f %S' -- "$root" "${trimmed[@]}")
+  echo "$sum"
 }
 
 unmount_root() {

@@ -3,11 +3,12 @@
 
 # Runs a build-layer script inside the image.
 action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
-  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point used
   shift 8
   attach "$work" "$work/layer.qcow2" qcow2
   mount_root "$start" "$size" "$type"
   mount_others "$work" "$start"
+  used=$(used_bytes)
   if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
     die VLB_SCRIPT_INTERPRETER "$interpreter"
   fi
@@ -35,7 +36,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   allow_services
   [ "$status" != 0 ] || note_packages "$work"
   print_fstab "$root"
-  trim_root "$work/layer.qcow2"
+  trim_root "$work/layer.qcow2" "$used"
   unmount_others
   remove_made
   unmount_root
