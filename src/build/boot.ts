@@ -14,9 +14,11 @@ import { type AcceleratorSetting, chooseAccelerator } from '../vm/accelerator.ts
 import { bootGuest } from '../vm/console.ts'
 import type { Forward } from '../vm/qemu.ts'
 import { build } from './build.ts'
+import { planChecks } from './checks.ts'
 import { committedSeed, seedForBoot, workingSeed } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
 import { loadRevision, loadWorkingTree } from './project.ts'
+import { testChecks } from './tested.ts'
 
 export interface BootRequest {
   /** A file, a revision, or undefined for the working tree. */
@@ -34,6 +36,10 @@ export interface BootRequest {
   secrets: ReadonlyMap<string, Buffer>
   /** The exit status is for `git bisect run`. */
   bisect: boolean
+  /** Run the project's checks and the built-in ones in the guest. */
+  check: boolean
+  /** Boot even an image that is known to pass. */
+  force: boolean
   /** Make a seed disk of the project's cloud-init/ for this boot. */
   cloudInit: boolean
   forwards: Forward[]
@@ -52,16 +58,21 @@ interface Image {
 export async function testBoot(context: BuildContext, request: BootRequest): Promise<BootResult> {
   const file = request.target === undefined ? undefined : resolve(request.cwd, request.target)
   const isFile = file !== undefined && ((await stat(file).catch(() => undefined))?.isFile() ?? false)
-  const settings = await bootSettings(context, isFile ? undefined : request.target, request.cloudInit)
+  const settings = await bootSettings(context, isFile ? undefined : request.target, request)
   const pattern = request.console ? undefined : (request.expect ?? settings.expect)
   const expect = pattern === undefined ? undefined : compileExpect(pattern)
   if (pattern !== undefined && !expect)
     throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${printable(pattern)}`, {
       hint: 'as JavaScript has them; a special character as itself is written with a backslash before it',
     })
-  if (request.bisect && expect === undefined) {
+  if (request.check && request.console) {
+    throw new VlbError('VLB_USAGE', '--check reads the console by itself: not with --console', {
+      hint: 'git vlb test-boot --check',
+    })
+  }
+  if (request.bisect && expect === undefined && !request.check) {
     throw new VlbError('VLB_USAGE', '--bisect takes a pattern to expect: without one, no image is good or bad', {
-      hint: "git vlb test-boot --bisect --expect 'login:', or boot.expect in vlb.yaml; not with --console",
+      hint: "git vlb test-boot --bisect --expect 'login:', or --check, or boot.expect in vlb.yaml; not with --console",
     })
   }
   // What is wrong with the request shows before anything is built.
@@ -71,6 +82,10 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       ? await imageOfFile(context, file, request.target ?? file)
       : await imageOfRevision(context, request, settings)
   if ('failed' in image) throw image.failed
+  if (settings.checks) {
+    const test = { request, plan: settings.checks, source: settings.source, settings, image, choice, pattern, expect }
+    return await testChecks(context, test)
+  }
   context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
   if (settings.seed) context.emit({ type: 'note', text: `with a seed disk of ${seedFolder}/ for cloud-init` })
   await context.store.prepare()
@@ -104,12 +119,12 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   }
 }
 
-async function bootSettings(context: BuildContext, revision: string | undefined, withSeed: boolean) {
+async function bootSettings(context: BuildContext, revision: string | undefined, request: BootRequest) {
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
   try {
     const { boot, output } = source.config
-    const seed = !withSeed
+    const seed = !request.cloudInit
       ? undefined
       : revision === undefined
         ? await workingSeed(context)
@@ -118,7 +133,8 @@ async function bootSettings(context: BuildContext, revision: string | undefined,
     if (seed) await seedFormat()
     // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
     const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
-    return { ...boot, formats, seed, directives: source.layers.map(({ directives }) => directives) }
+    const checks = request.check ? await planChecks(context, source, boot.builtinChecks) : undefined
+    return { ...boot, formats, seed, checks, source, directives: source.layers.map(({ directives }) => directives) }
   } finally {
     await source.objects.close()
   }

@@ -1,6 +1,7 @@
 // A project opened: its folder, its repository, its store, and what a revision of it holds.
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
+import { checksFolder } from '../core/checks.ts'
 import { type Config, configFile, parseConfig } from '../core/config.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
@@ -33,6 +34,8 @@ export interface LoadedSource extends Source {
   env: Environment
   /** Tree of the project's folder. */
   tree: TreeId | undefined
+  /** Tree of the folder with the checks. */
+  checks: TreeId | undefined
   /** What people call it: a revision as given; of the working tree its branch, else its commit. */
   name: string
   /** The commit alone makes it up: neither a layer, nor what they include, nor vlb.yaml differs from it. */
@@ -94,7 +97,7 @@ async function readWorkingSource(project: Project, included: readonly string[]):
   const [config, names, working] = await together([
     readConfig(project.folder),
     folders,
-    readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), included),
+    readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), [checksFolder, ...included]),
     // git is at work for some milliseconds; this process has nothing else to do.
     folders.then((found) => warmUp(project.repo, found.length)),
   ])
@@ -148,15 +151,23 @@ async function readWorkingLayers(
     objects,
     env: working.env,
     tree: top ? treeId(top.oid) : undefined,
+    checks: checksIn(entries),
     clean: working.commit !== undefined && isClean(working, entries, names),
   }
 }
 
 /** A layer folder that is missing here differs from the commit, too; so does a vlb.yaml that git was told to ignore. */
 function isClean(working: WorkingTree, entries: readonly TreeEntry[], names: readonly string[]): boolean {
-  if (working.dirty.size > 0 || working.configDirty) return false
+  // Checks change no image.
+  const dirty = [...working.dirty].filter((path) => path !== checksFolder)
+  if (dirty.length > 0 || working.configDirty) return false
   const committed = entries.filter(({ name, mode }) => mode === '40000' && isLayerName(name))
   return committed.length === names.length && entries.some(({ name }) => name === configFile)
+}
+
+function checksIn(entries: readonly TreeEntry[]): TreeId | undefined {
+  const entry = entries.find(({ name, mode }) => name === checksFolder && mode === '40000')
+  return entry && treeId(entry.oid)
 }
 
 /** Waits for all, even if one fails: nothing may run on behind an error. Then throws the first error in their order. */
@@ -213,5 +224,16 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
   }
   const tree = treeId(top.oid)
   const complete = await withIncludes({ objects, tree }, checkLayers(layers, config, file))
-  return { label: name, name, commit: revision.commit, config, layers: complete, objects, env: {}, tree, clean: true }
+  return {
+    label: name,
+    name,
+    commit: revision.commit,
+    config,
+    layers: complete,
+    objects,
+    env: {},
+    tree,
+    checks: checksIn(entries),
+    clean: true,
+  }
 }

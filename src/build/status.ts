@@ -8,6 +8,7 @@ import { storedBase } from './bases.ts'
 import { type Chain, mustRebuild, surveyChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
+import { lastPass } from './passes.ts'
 import { prebuildStatus } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { firstToRun } from './rolled-up.ts'
@@ -152,9 +153,11 @@ async function imageState(context: BuildContext, source: LoadedSource, chain: Ch
     known ||= records.some((record) => record)
     if (!top) continue
     const wanted = targets.map((target) => imageRecipe({ top, flatten, machine, seal }, target))
-    if (records.every((record, i) => record?.recipe === wanted[i])) return { path, state: 'current' }
+    if (!records.every((record, i) => record?.recipe === wanted[i])) continue
+    const pass = wanted.map((recipe) => lastPass(context.store.root, recipe, source)).find((one) => one)
+    return { path, state: 'current', tested: pass?.at ?? null }
   }
-  return { path, state: known ? 'stale' : 'missing' }
+  return { path, state: known ? 'stale' : 'missing', tested: null }
 }
 
 async function exists(path: string): Promise<boolean> {

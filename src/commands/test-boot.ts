@@ -1,7 +1,7 @@
 // git vlb test-boot
-import { join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
-import type { CommandResult } from '../core/results.ts'
+import type { BootResult, CommandResult } from '../core/results.ts'
 import { parseDuration, parseSize } from '../core/units.ts'
 import { type CommandContext, cacheFolder, list, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
@@ -9,6 +9,7 @@ import type { Options } from './table.ts'
 import { readValues } from './values.ts'
 
 export async function testBoot(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
+  needsCheck(options)
   const [{ testBoot: run }, { parseAccelerator }, { parseForward }] = await Promise.all([
     import('../build/boot.ts'),
     import('../vm/accelerator.ts'),
@@ -26,6 +27,8 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       env: readValues(options),
       secrets: await readSecrets(list(options, 'secret'), context.cwd),
       bisect: options['bisect'] === true,
+      check: options['check'] === true,
+      force: options['force'] === true,
       cloudInit: options['cloudInit'] !== false,
       forwards: list(options, 'forward').map(parseForward),
       accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),
@@ -33,7 +36,30 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       terminal: process.stdin.isTTY === true,
     }),
   )
-  return { kind: 'test-boot', data }
+  const junit = text(options, 'junit')
+  if (junit !== undefined) await writeJunit(resolve(context.cwd, junit), data)
+  return { kind: 'test-boot', data, tap: options['tap'] === true }
+}
+
+/** Reports and --force are of use with --check only. */
+function needsCheck(options: Options): void {
+  if (options['check'] === true) return
+  const given = ['junit', 'tap', 'force'].find((name) => options[name] !== undefined && options[name] !== false)
+  if (given !== undefined)
+    throw new VlbError('VLB_USAGE', `--${given} goes with --check`, { hint: `git vlb test-boot --check --${given}` })
+}
+
+async function writeJunit(path: string, data: BootResult): Promise<void> {
+  const [{ junitText }, { explainWriteError, makeFolders, writeAtomic }] = await Promise.all([
+    import('../core/check-reports.ts'),
+    import('../host/files.ts'),
+  ])
+  try {
+    await makeFolders(dirname(path))
+    await writeAtomic(path, junitText(data, basename(data.image)))
+  } catch (error) {
+    throw explainWriteError(error, path)
+  }
 }
 
 function parseCount(given: string): number | undefined {

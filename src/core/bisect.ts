@@ -23,6 +23,7 @@ const commitsFault: ReadonlySet<ErrorCode> = new Set([
   'VLB_SCRIPT_INTERPRETER',
   'VLB_DIRECTIVE',
   'VLB_INCLUDE',
+  'VLB_CHECK',
   'VLB_CLOUD_INIT',
   'VLB_NO_BASE',
   'VLB_BASE_MISSING',

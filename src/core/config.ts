@@ -3,6 +3,7 @@
 import { type OutputUnit, type Schema, Validator } from '@cfworker/json-schema'
 import { type Document, isAlias, isMap, isPair, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
 import schema from '../../docs/vlb.schema.json' with { type: 'json' }
+import { type BuiltinCheck, builtinChecks } from './checks.ts'
 import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
 import { type Compression, endingOf, formatOf, type ImageFormat, type OutputSettings, sumsFile } from './output.ts'
@@ -27,6 +28,16 @@ export interface BootSettings {
   expect: string | undefined
   /** Seconds. */
   timeout: number
+  /** Which of the built-in checks run, in their order. */
+  builtinChecks: readonly BuiltinCheck[]
+  /** What the checks run on, one boot each; at least one. */
+  machines: readonly MachineSettings[]
+}
+
+export interface MachineSettings {
+  /** Bytes. */
+  memory: number
+  cpus: number
 }
 
 export interface Config {
@@ -54,7 +65,14 @@ interface RawConfig {
     checksums?: boolean
   }
   seal?: boolean | SealStep[]
-  boot?: { memory?: string; cpus?: number; expect?: string; timeout?: string }
+  boot?: {
+    memory?: string
+    cpus?: number
+    expect?: string
+    timeout?: string
+    'builtin-checks'?: boolean | Partial<Record<BuiltinCheck, boolean>>
+    machines?: { memory?: string; cpus?: number }[]
+  }
   changelog?: { packages?: string[] }
 }
 
@@ -162,11 +180,20 @@ function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): Bo
       `boot.expect is no regular expression: ${printable(expect, 80)}`,
       'put "\\" before a character that means itself',
     )
+  const memory = parseSize(raw.boot?.memory ?? '1G') ?? 2 ** 30
+  const cpus = raw.boot?.cpus ?? 2
+  const wanted = raw.boot?.['builtin-checks'] ?? true
+  const machines = (raw.boot?.machines ?? [{}]).map((machine) => ({
+    memory: machine.memory === undefined ? memory : (parseSize(machine.memory) ?? memory),
+    cpus: machine.cpus ?? cpus,
+  }))
   return {
-    memory: parseSize(raw.boot?.memory ?? '1G') ?? 2 ** 30,
-    cpus: raw.boot?.cpus ?? 2,
+    memory,
+    cpus,
     expect,
     timeout: parseDuration(raw.boot?.timeout ?? '5m') ?? 300,
+    builtinChecks: builtinChecks.filter((name) => (typeof wanted === 'boolean' ? wanted : (wanted[name] ?? true))),
+    machines,
   }
 }
 
@@ -220,7 +247,7 @@ function explain(errors: OutputUnit[], data: unknown): Explanation {
   const unknown = errors.find((e) => e.keyword === 'additionalProperties')
   if (unknown) {
     const path = pathOf(unknown)
-    const known = Object.keys(schemaAt(path)?.properties ?? {})
+    const known = Object.keys(propertiesOf(schemaAt(path)) ?? {})
     const given = Object.keys((valueAt(data, path) as object | undefined) ?? {})
     const key = given.find((name) => !known.includes(name)) ?? ''
     if (known.length > 0 && key) return unknownKey(path, key, known)
@@ -276,11 +303,15 @@ interface SchemaPart {
   items?: SchemaPart
 }
 
+function propertiesOf(part: SchemaPart | undefined): SchemaPart['properties'] {
+  return part?.properties ?? part?.anyOf?.find((form) => form.properties)?.properties
+}
+
 function schemaAt(path: Path): SchemaPart | undefined {
   let part: SchemaPart | undefined = schema as SchemaPart
   for (const name of path) {
     const items: SchemaPart | undefined = part?.items ?? part?.anyOf?.find((form) => form.items)?.items
-    part = part?.properties?.[name] ?? (part?.additionalProperties || items)
+    part = propertiesOf(part)?.[name] ?? (part?.additionalProperties || items)
   }
   return part
 }

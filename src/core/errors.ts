@@ -23,6 +23,7 @@ export const errorCodes = {
   VLB_ENV: 2,
   VLB_SECRET: 2,
   VLB_INCLUDE: 2,
+  VLB_CHECK: 2,
   VLB_CLOUD_INIT: 2,
   VLB_NO_BASE: 2,
   VLB_BASE_MISSING: 2,

@@ -1,6 +1,7 @@
 // What the commands return: data for `--json`, and what the reporters make text of. Field names of the JSON forms are
 // a contract: add, never rename.
 import type { Changelog } from './changelog.ts'
+import type { CheckResult } from './checks.ts'
 import type { StepResult } from './events.ts'
 import type { FileChange, FilePatch } from './file-diff.ts'
 import type { SealedStep } from './seal.ts'
@@ -99,7 +100,12 @@ export interface StatusResult {
   rev: string
   base: { digest: string | null; size: number | null; source: string; diskSize: number | null }
   layers: LayerStatus[]
-  image: { path: string; state: 'current' | 'stale' | 'missing' }
+  image: {
+    path: string
+    state: 'current' | 'stale' | 'missing'
+    /** When the current image passed the checks as they are now, ISO 8601; null if it did not. */
+    tested: string | null
+  }
   /** Null where there was none, and for a revision. */
   prebuild: PrebuildStatus | null
 }
@@ -225,6 +231,27 @@ export interface BootResult {
   /** Exit status for the shell. */
   exitStatus: number
   forwards: string[]
+  /** With --check: one for each machine, in the order of vlb.yaml; none where a pass was remembered. */
+  machines?: CheckedMachine[]
+  /** When this image passed these checks before, ISO 8601: it was not booted again. */
+  remembered?: string | null
+}
+
+/** The checks on one machine. */
+export interface CheckedMachine {
+  /** `2 cpus, 1.0 GiB`. */
+  name: string
+  cpus: number
+  /** Bytes. */
+  memory: number
+  ok: boolean
+  /** One line, and after a failure the last lines of the console, indented. */
+  reason: string
+  /** Until the system had come up; null if it did not. */
+  bootSeconds: number | null
+  /** In all. */
+  seconds: number
+  checks: CheckResult[]
 }
 
 export interface SeedResult {
@@ -292,5 +319,5 @@ export type CommandResult =
   | { kind: 'hooks'; data: HooksResult }
   | { kind: 'prebuild'; data: PrebuildResult }
   | { kind: 'completion'; data: { shell: string; script: string } }
-  | { kind: 'test-boot'; data: BootResult }
+  | { kind: 'test-boot'; data: BootResult; tap?: boolean }
   | { kind: 'cloud-init'; data: SeedResult }

@@ -106,7 +106,7 @@ export async function virtualSize(path: string): Promise<number> {
 export interface Backing {
   /** As written into the overlay: relative to the overlay's folder. */
   reference: string
-  format: 'qcow2' | 'raw'
+  format: DiskFormat
 }
 
 /**

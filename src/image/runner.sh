@@ -78,7 +78,7 @@ supervise() { # WORK ATTACH ACTION ARGUMENT...
   exit $?
 }
 
-for part in attach nbd partitions probe paths lend packages layer host seal diff; do
+for part in attach nbd partitions probe paths lend packages layer host seal diff checks; do
   # shellcheck source=/dev/null
   . "${BASH_SOURCE[0]%/*}/runner/$part.sh"
 done

@@ -145,6 +145,16 @@ export async function seal(
   return await act(work, 'seal', [String(root.start), String(root.size), root.fs, ...steps], options)
 }
 
+/** Puts `work`/src into `work`/layer.qcow2 for its init to start; returns what init that is. */
+export async function installChecks(
+  work: string,
+  root: RootPlace,
+  options: RunnerOptions,
+): Promise<'systemd' | 'other'> {
+  const lines = await act(work, 'checks', [String(root.start), String(root.size), root.fs], options)
+  return lines.includes('init systemd') ? 'systemd' : 'other'
+}
+
 export interface ScriptRun {
   script: string
   /** Checked to be there in the image; undefined for a binary. */

@@ -1,4 +1,5 @@
 // Results of commands as text for people. A total switch: a new result does not compile until it is told here.
+import { tapText } from '../core/check-reports.ts'
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
 import type {
@@ -12,6 +13,7 @@ import type {
 } from '../core/results.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import { hooksText, prebuildLine, prebuildText } from './background.ts'
+import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
 import { rollupText } from './rollup.ts'
@@ -47,7 +49,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
     case 'prebuild':
       return prebuildText(result.data, options)
     case 'test-boot':
-      return bootText(result.data, options)
+      if (result.tap) return tapText(result.data)
+      return result.data.machines ? checksText(result.data, options.style) : bootText(result.data, options)
     case 'cloud-init': {
       const { path, bytes, format, files, instanceId } = result.data
       const what = `${formatBytes(bytes)} ${format}, ${files.join(', ')}, instance ${printable(instanceId, 80)}`
@@ -78,7 +81,7 @@ function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): s
     ? `base ${printable(data.base.source)} (${short(data.base.digest)})`
     : `base from ${data.base.source}`
   const grown = data.base.diskSize === null ? '' : `, disk of ${formatBytes(data.base.diskSize)}`
-  const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}`
+  const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}${data.image.tested === null ? '' : `, ${style('green', 'tested')} ${formatAge((Date.now() - Date.parse(data.image.tested)) / 1000)} ago`}`
   const lines = table([head, ...rows], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
   const todo = data.layers.some((layer) => layer.state !== 'cached') || data.image.state !== 'current'
   return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}`

@@ -27,6 +27,7 @@ const folders = [
   'failed',
   'images',
   'records',
+  'tested',
   'downloads',
   'digests',
   'locks',

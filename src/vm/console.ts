@@ -12,8 +12,12 @@ export interface BootOptions extends Guest {
   scratch: string
   /** Ends the run as soon as the console says so; `^` and `$` stand for lines. Undefined: run until the guest ends. */
   expect: RegExp | undefined
+  /** Instead of a text: the guest is up when this resolves, and this is what is told of it. */
+  up?: Promise<string>
   /** Seconds for all of it, `whenUp` included. Undefined: as long as it takes. */
   timeout: number | undefined
+  /** Seconds for `whenUp`, apart from `timeout`. */
+  upTime?: number
   /** The user's terminal becomes the guest's console; `^a x` leaves. */
   terminal?: boolean
   /** Called after the match, with the guest running; the guest is stopped when it settles. The signal: hurry up. */
@@ -55,7 +59,7 @@ export async function bootGuest(options: BootOptions, context: BootContext): Pro
     terminal: options.terminal === true,
   })
   try {
-    return await observe(new Watch(child, options.expect, context.emit), options, context.signal)
+    return await observe(new Watch(child, options, context.emit), options, context.signal)
   } finally {
     await stop(child)
     await restoreTerminal?.()
@@ -72,22 +76,27 @@ type End =
 
 async function observe(watch: Watch, options: BootOptions, signal: AbortSignal): Promise<BootOutcome> {
   const started = performance.now()
-  const clock = options.timeout === undefined ? [] : [AbortSignal.timeout(milliseconds(options.timeout))]
-  const halt = AbortSignal.any([signal, ...clock])
+  const halt = limited(options.timeout, signal)
   const halted = whenAborted(halt).then((): End => ({ how: 'halted' }))
-  const end = await Promise.race([watch.end, halted])
+  const ups = options.up === undefined ? [] : [options.up.then((line): End => ({ how: 'matched', line }))]
+  const end = await Promise.race([watch.end, halted, ...ups])
   const seconds = (performance.now() - started) / 1000
   signal.throwIfAborted()
   if (end.how !== 'matched') return unmatched(end, seconds, options, watch)
   const matched = { matched: end.line, seconds, hostFault: false }
-  const check = options.whenUp?.(halt).catch((error: unknown) => {
-    if (halt.aborted) return halted
+  const hurry = options.upTime === undefined ? halt : limited(options.upTime, signal)
+  const hurried = options.upTime === undefined ? halted : whenAborted(hurry).then((): End => ({ how: 'halted' }))
+  const check = options.whenUp?.(hurry).catch((error: unknown) => {
+    if (hurry.aborted) return hurried
     throw error
   })
-  const after = await Promise.race([check, watch.exited, halted])
+  const after = await Promise.race([check, watch.exited, hurried])
   signal.throwIfAborted()
   if (options.whenUp && after) {
-    const what = after.how === 'halted' ? `time was up (${formatSeconds(options.timeout ?? 0)})` : 'the guest ended'
+    const what =
+      after.how === 'halted'
+        ? `time was up (${formatSeconds(options.upTime ?? options.timeout ?? 0)})`
+        : 'the guest ended'
     return {
       ...matched,
       ok: false,
@@ -95,6 +104,11 @@ async function observe(watch: Watch, options: BootOptions, signal: AbortSignal):
     }
   }
   return { ...matched, ok: true, reason: `the console said "${end.line}" after ${formatSeconds(seconds)}` }
+}
+
+/** Fires with `signal`, and when these seconds have passed. */
+function limited(seconds: number | undefined, signal: AbortSignal): AbortSignal {
+  return seconds === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(milliseconds(seconds))])
 }
 
 /** Timers take no more than 2^31 - 1. */
@@ -116,7 +130,11 @@ function unmatched(
 ): BootOutcome {
   const outcome = { matched: null, seconds }
   const time = formatSeconds(seconds)
-  const missed = options.expect ? `, and the console had not said /${options.expect.source}/` : ''
+  const missed = options.expect
+    ? `, and the console had not said /${options.expect.source}/`
+    : options.up !== undefined
+      ? ', and its system had not come up'
+      : ''
   if (end.how === 'hopeless') {
     return {
       ...outcome,
@@ -126,13 +144,15 @@ function unmatched(
     }
   }
   if (end.how === 'halted') {
-    const what = options.expect ? `the console did not say /${options.expect.source}/` : 'the guest did not end'
+    const what = options.expect
+      ? `the console did not say /${options.expect.source}/`
+      : `the guest did not ${options.up === undefined ? 'end' : 'come up'}`
     return { ...outcome, ok: false, hostFault: false, reason: withLastLines(`${what} within ${time}`, watch) }
   }
   const failed = qemuFailure(end, watch.stderr, options)
   if (failed) return { ...outcome, ok: false, hostFault: true, reason: failed }
   const ended = `the guest ended after ${time}`
-  if (!options.expect) return { ...outcome, ok: true, hostFault: false, reason: ended }
+  if (missed === '') return { ...outcome, ok: true, hostFault: false, reason: ended }
   return { ...outcome, ok: false, hostFault: false, reason: withLastLines(`${ended}${missed}`, watch) }
 }
 
@@ -191,11 +211,14 @@ class Watch {
   /** Resolves when qemu has ended, with all its output read. */
   readonly exited: Promise<End>
   readonly #pattern: RegExp | undefined
+  /** Something is waited for, so what makes that hopeless is looked for. */
+  readonly #waiting: boolean
   #decide: (end: End) => void = () => {}
   #timer: NodeJS.Timeout | undefined
 
-  constructor(child: Child, expect: RegExp | undefined, emit: Emit) {
+  constructor(child: Child, { expect, up }: Pick<BootOptions, 'expect' | 'up'>, emit: Emit) {
     this.#pattern = expect && perLine(expect)
+    this.#waiting = expect !== undefined || up !== undefined
     this.end = new Promise((resolve) => {
       this.#decide = resolve
     })
@@ -222,7 +245,7 @@ class Watch {
   /** Output comes in crumbs of some bytes or in floods: it is searched every 50 ms, and every 32 KiB. */
   #listen(chunk: Buffer): void {
     this.transcript.push(chunk)
-    if (!this.#pattern) return
+    if (!this.#waiting) return
     if (this.transcript.unread > 32 * 1024) this.#look()
     else this.#timer ??= setTimeout(() => this.#look(), 50)
   }
@@ -230,8 +253,8 @@ class Watch {
   #look(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    if (!this.#pattern) return
-    const line = this.transcript.find(this.#pattern)
+    if (!this.#waiting) return
+    const line = this.transcript.find(this.#pattern ?? nothing)
     if (line !== undefined) return this.#decide({ how: 'matched', line })
     const what = hopeless(this.transcript.text)
     if (what) this.#decide({ how: 'hopeless', what })
@@ -241,6 +264,9 @@ class Watch {
 function whenClosed(stream: NodeJS.ReadableStream): Promise<void> {
   return new Promise((resolve) => stream.once('close', resolve))
 }
+
+/** Matches no text. */
+const nothing = /(?!)/
 
 /** Starts of the firmware within the last 64 KiB of output; a system that restarts on purpose says more in between. */
 const tooManyStarts = 4

@@ -25,6 +25,10 @@ export interface Guest {
   forwards: readonly Forward[]
   /** Absolute path of a disk for cloud-init, which the guest can read only. */
   seed?: string | undefined
+  /** The guest reaches neither this host nor what lies behind it; ports are still forwarded to it. */
+  isolated?: boolean
+  /** Further arguments: devices of whoever runs it. */
+  devices?: readonly string[]
 }
 
 /** `8080:80`. Throws VLB_USAGE for anything but two port numbers. */
@@ -88,10 +92,11 @@ export function qemuArguments(guest: Guest, monitor: boolean): string[] {
     ...(monitor ? ['-mon', 'chardev=console,mode=readline'] : []),
     ...['-drive', driveOption(guest)],
     ...(guest.seed === undefined ? [] : ['-drive', seedOption(guest.seed)]),
-    ...['-netdev', networkOption(guest.forwards)],
+    ...['-netdev', networkOption(guest)],
     // No network boot: it needs a ROM that not every host has, and only delays "No bootable device."
     ...['-device', 'virtio-net-pci,netdev=net,romfile='],
     ...['-device', 'virtio-rng-pci'],
+    ...(guest.devices ?? []),
   ]
 }
 
@@ -110,6 +115,7 @@ function seedOption(path: string): string {
   return `file.driver=file,file.filename=${optionValue(path)},format=raw,if=virtio,readonly=on`
 }
 
-function networkOption(forwards: readonly Forward[]): string {
-  return ['user,id=net', ...forwards.map((f) => `hostfwd=tcp:127.0.0.1:${f.host}-:${f.guest}`)].join(',')
+function networkOption({ forwards, isolated }: Guest): string {
+  const limits = isolated ? ['restrict=on'] : []
+  return ['user,id=net', ...limits, ...forwards.map((f) => `hostfwd=tcp:127.0.0.1:${f.host}-:${f.guest}`)].join(',')
 }

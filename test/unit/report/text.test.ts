@@ -49,7 +49,7 @@ const status: StatusResult = {
     },
   ],
   prebuild: null,
-  image: { path: '/p/build/image.qcow2', state: 'stale' },
+  image: { path: '/p/build/image.qcow2', state: 'stale', tested: null },
 }
 
 const layer = { key, contentId: key, seconds: 1.5, bytes: 2 ** 20 }

@@ -1,0 +1,106 @@
+// The serial line between the agent in a guest and us: a socket that qemu connects its second serial port to.
+import { type FileHandle, open, rm } from 'node:fs/promises'
+import { createServer, type Server, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { type CheckNews, CheckReader } from '../core/check-lines.ts'
+import type { Check, CheckResult } from '../core/checks.ts'
+
+const socketName = 'checks.sock'
+
+export class CheckLine {
+  /** What qemu is to be given besides; it must run in `folder`. */
+  readonly arguments: readonly string[] = [
+    ...['-chardev', `socket,id=checks,path=${socketName}`],
+    ...['-serial', 'chardev:checks'],
+  ]
+  /** Resolves with what the system says of itself when it has come up; never, if it does not. */
+  readonly ready: Promise<string>
+  readonly #reader: CheckReader
+  readonly #nonce: string
+  readonly #server: Server
+  readonly #place: FileHandle
+  readonly #path: string
+  readonly #onNews: (news: CheckNews) => void
+  #socket: Socket | undefined
+  #becomeReady: (state: string) => void = () => {}
+  #becomeDone: () => void = () => {}
+  readonly #done: Promise<void>
+
+  private constructor(
+    place: FileHandle,
+    folder: string,
+    server: Server,
+    { checks, nonce, onNews }: { checks: readonly Check[]; nonce: string; onNews: (news: CheckNews) => void },
+  ) {
+    this.#reader = new CheckReader(checks, nonce)
+    this.#nonce = nonce
+    this.#place = place
+    this.#path = join(folder, socketName)
+    this.#server = server
+    this.#onNews = onNews
+    this.ready = new Promise((resolve) => (this.#becomeReady = resolve))
+    this.#done = new Promise((resolve) => (this.#becomeDone = resolve))
+    server.on('connection', (socket) => this.#accept(socket))
+  }
+
+  /** Opens the line for a qemu that will run in `folder`. `onNews` is told what happens. */
+  static async open(
+    folder: string,
+    options: { checks: readonly Check[]; nonce: string; onNews: (news: CheckNews) => void },
+  ): Promise<CheckLine> {
+    // The path of a socket has 107 bytes at most (unix(7)); by way of an open folder it is short.
+    const place = await open(folder, 'r')
+    const server = createServer()
+    try {
+      const line = new CheckLine(place, folder, server, options)
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen(`/proc/self/fd/${place.fd}/${socketName}`, resolve)
+      })
+      return line
+    } catch (error) {
+      await place.close()
+      throw error
+    }
+  }
+
+  get results(): readonly CheckResult[] {
+    return this.#reader.results
+  }
+
+  /** Tells the agent to begin, and resolves when all checks have ended. */
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.race([this.ready, aborted(signal)])
+    signal.throwIfAborted()
+    // Its clock is compared with ours.
+    this.#socket?.write(`go ${this.#nonce} ${Math.round(Date.now() / 1000)}\n`)
+    await Promise.race([this.#done, aborted(signal)])
+    signal.throwIfAborted()
+  }
+
+  async close(): Promise<void> {
+    this.#socket?.destroy()
+    await new Promise((resolve) => this.#server.close(resolve))
+    await this.#place.close()
+    await rm(this.#path, { force: true })
+  }
+
+  #accept(socket: Socket): void {
+    // qemu connects once; nobody else has a reason to.
+    if (this.#socket) return void socket.destroy()
+    this.#socket = socket
+    socket.on('error', () => {})
+    socket.on('data', (chunk: Buffer) => {
+      for (const news of this.#reader.push(chunk, performance.now() / 1000)) {
+        if (news.type === 'ready') this.#becomeReady(news.state)
+        if (news.type === 'done') this.#becomeDone()
+        this.#onNews(news)
+      }
+    })
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

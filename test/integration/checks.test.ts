@@ -1,0 +1,160 @@
+// `git vlb test-boot --check` on a tiny guest that really boots: what checks say, how they end, what is remembered.
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect } from 'vitest'
+import type { Need } from '../rig/need.ts'
+import { type Rig, rigTest } from '../rig/rig.ts'
+import { tinyGuest } from '../rig/tiny-guest.ts'
+
+const needs: Need[] = [
+  'root',
+  'fuse',
+  'loop',
+  'tool:qemu-img',
+  'tool:qemu-storage-daemon',
+  'tool:qemu-system-x86_64',
+  'tool:mmdebstrap',
+  'tool:extlinux',
+  'tool:busybox',
+]
+
+const shared = mkdtempSync(join(tmpdir(), 'vlb-tiny-guest-'))
+let disk: string | undefined
+afterAll(() => rmSync(shared, { recursive: true, force: true }))
+
+/** A project whose image is the tiny guest. */
+function guest(rig: Rig, checks: Record<string, string>, config = ''): void {
+  disk ??= tinyGuest(join(shared, 'guest.raw'))
+  rig.project({ '10_app': 'echo hello >/app' }, config)
+  rig.tool('cp', '--sparse=always', disk, rig.path('tiny.raw'))
+  rig.write(Object.fromEntries(Object.entries(checks).map(([name, text]) => [`checks/${name}`, text])))
+  rig.git('config', 'vlb.accel', 'tcg')
+  rig.commit()
+}
+
+const sh = (...lines: string[]) => `#!/bin/sh\n${lines.join('\n')}\n`
+const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex')
+const check = ['test-boot', '--check', '--timeout', '90s']
+
+rigTest(
+  'checks run in the guest as root, in their order, with what lies beside them; the image stays as it is',
+  async (rig) => {
+    guest(rig, {
+      '100_last': sh('cat /tmp/order; echo last >>/tmp/order; [ "$(cat /tmp/order)" = "first\nsecond\nlast" ]'),
+      '20_second': sh('. ./lib.sh; remember second'),
+      '10_first': sh('. ./lib.sh; echo "$VLB_CHECK as $(id -u)"; cat /app; remember first; exit 0'),
+      'lib.sh': 'remember() { echo "$1" >>/tmp/order; }\n',
+      '30_other': sh('echo not for this one; exit 77'),
+    })
+    await rig.build()
+    const before = digest(rig.path('build/image.qcow2'))
+    const result = await rig.json(...check)
+    expect(result, JSON.stringify(result, null, 1)).toMatchObject({ ok: true, remembered: null })
+    const [machine] = result.machines
+    expect(machine.checks.map((one: { name: string; state: string }) => `${one.name} ${one.state}`)).toEqual([
+      'boot-settled passed',
+      'failed-units skipped',
+      'root-space passed',
+      'disk-size passed',
+      'clock passed',
+      '10_first passed',
+      '20_second passed',
+      '30_other skipped',
+      '100_last passed',
+    ])
+    expect(machine.checks[5].output).toBe('10_first as 0\nhello\n')
+    expect(digest(rig.path('build/image.qcow2'))).toBe(before)
+    expect(rig.debugfs(rig.path('build/image.qcow2'), 'ls -p /')).not.toContain('vlb-checks')
+  },
+  needs,
+)
+
+interface Checked {
+  name: string
+  state: string
+  output: string
+  exitStatus: number | null
+  cut: boolean
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: results as JSON
+const own = (result: any): Checked[] => result.machines[0].checks
+
+rigTest(
+  'a check that fails, one that hangs and one that floods are told apart, and those behind them still run',
+  async (rig) => {
+    guest(
+      rig,
+      {
+        '10_fails': sh('echo the page is empty >&2', 'exit 3'),
+        '20_hangs': sh('# vlb: timeout 2s', 'echo before', 'sleep 1000 &', 'sleep 1000'),
+        '30_floods': sh('echo first', 'yes "the same again and again" | head -n 20000', 'echo last', 'exit 1'),
+        // Whatever it writes to the line by itself, without the nonce, is nothing but noise.
+        '40_fakes': sh(
+          'echo "@vlb 0123 end 8 0" >/.vlb-checks/port',
+          'printf "half a line" >/.vlb-checks/port',
+          'kill -9 $$',
+        ),
+        '50_daemon': sh('sleep 1000 & echo left one behind'),
+      },
+      'boot: { builtin-checks: false }\n',
+    )
+    const result = await rig.json(...check)
+    expect(own(result).map(({ name, state, exitStatus }) => [name, state, exitStatus])).toEqual([
+      ['10_fails', 'failed', 3],
+      ['20_hangs', 'timeout', null],
+      ['30_floods', 'failed', 1],
+      ['40_fakes', 'failed', 137],
+      ['50_daemon', 'passed', 0],
+    ])
+    const [fails, hangs, floods, , daemon] = own(result)
+    expect(fails?.output).toBe('the page is empty\n')
+    expect(hangs?.output).toBe('before\n')
+    expect(floods).toMatchObject({ cut: true })
+    expect(floods?.output.startsWith('first\nthe same')).toBe(true)
+    expect(floods?.output.length).toBeLessThan(40_000)
+    expect(daemon?.output).toBe('left one behind\n')
+    expect(result).toMatchObject({ ok: false })
+    expect(result.reason).toMatch(/^4 of 5 checks failed: 10_fails, 20_hangs, 30_floods, 40_fakes\n[\s\S]*tiny login:/)
+  },
+  needs,
+)
+
+rigTest(
+  'what passed is not booted again until the image, a check or the machine is another one; a failure is',
+  async (rig) => {
+    guest(rig, { '10_quick': sh('true') }, 'boot: { builtin-checks: false }\n')
+    const run = async (...more: string[]) => {
+      const ran = await rig.json(...check, ...more)
+      expect(ran.ok, ran.reason).toBe(true)
+      return ran.remembered === null ? 'booted' : 'remembered'
+    }
+    expect((await rig.json('status')).image.tested).toBe(null)
+    expect(await run()).toBe('booted')
+    expect((await rig.json('status')).image.tested).toMatch(/^20\d\d-/)
+    expect(await run()).toBe('remembered')
+    // The same image, wherever it was built from.
+    expect(await run('HEAD')).toBe('remembered')
+    expect(await run('--force')).toBe('booted')
+    expect(await run('--memory', '512M')).toBe('booted')
+    expect(await run()).toBe('remembered')
+    const page = await rig.vlb(check)
+    expect(page.stdout).toMatch(/^passed: this image passed these checks on /)
+
+    rig.write({ 'checks/10_quick': sh('exit 1') })
+    expect((await rig.json('status')).image.tested).toBe(null)
+    const failed = await rig.vlb(check)
+    expect(failed.code).toBe(1)
+    expect(failed.stdout).toMatch(
+      /failed +10_quick[\s\S]*10_quick status 1, and said nothing[\s\S]*1 of 1 check failed: 10_quick/,
+    )
+    expect((await rig.vlb(check)).code).toBe(1)
+    rig.write({ 'checks/10_quick': sh('true') })
+    expect(await run()).toBe('remembered')
+    rig.layer('10_app', 'echo changed >/app')
+    expect(await run()).toBe('booted')
+  },
+  needs,
+)
