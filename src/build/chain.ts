@@ -177,7 +177,8 @@ export async function buildChain(
     ground = { snapshot: outcome.snapshot }
     snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
-    chain = await planOn(context, source, layers, { env: options.env, known: options.known }, chain.base)
+    const plan = { env: options.env, known: options.known }
+    if (i + 1 < chain.steps.length) chain = await planOn(context, source, layers, plan, chain.base)
   }
   const top = ground && 'snapshot' in ground ? ground.snapshot : undefined
   if (layers.length < source.layers.length) return { ...result, top }

@@ -199,7 +199,8 @@ function temporaryFor(context: BuildContext, path: string): string {
 
 async function overlay(context: BuildContext, job: ImageJob, target: string): Promise<void> {
   const reference = relative(dirname(target), job.top.file)
-  await createOverlay(dirname(target), basename(target), { reference, format: 'qcow2' }, undefined, context.signal)
+  const backing = { reference, format: 'qcow2' } as const
+  await createOverlay(dirname(target), basename(target), backing, job.top.manifest.disk.size, context.signal)
 }
 
 async function writeOva(
