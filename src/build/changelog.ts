@@ -1,7 +1,4 @@
 // `git vlb changelog`: what changed between two revisions, from git, and from what is known of their images.
-import { randomBytes } from 'node:crypto'
-import { rename, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import {
   type Changelog,
   type ChangelogCommit,
@@ -21,7 +18,6 @@ import { comparePackages } from '../core/package-changes.ts'
 import { commitDate, commitsBetween, isAncestor, previousTag, tagsAt } from '../git/commits.ts'
 import { type Objects, openObjects } from '../git/objects.ts'
 import { resolveRevision } from '../git/repo.ts'
-import { explainWriteError, makeFolders } from '../host/files.ts'
 import { attribute } from './attribution.ts'
 import type { BuildContext } from './context.ts'
 import { FileComparer } from './file-changes.ts'
@@ -230,16 +226,4 @@ function wordsOnly(text: unknown): string {
 export function changelogText(data: Changelog, format: ChangelogFormat): string {
   if (format === 'json') return `${JSON.stringify(data, null, 2)}\n`
   return format === 'html' ? changelogHtml(data) : changelogMarkdown(data)
-}
-
-export async function writeChangelog(context: BuildContext, path: string, text: string): Promise<void> {
-  const temporary = `${path}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
-  try {
-    await makeFolders(dirname(path))
-    context.store.scratch.watch(temporary)
-    await writeFile(temporary, text)
-    await rename(temporary, path)
-  } catch (error) {
-    throw explainWriteError(error, path)
-  }
 }

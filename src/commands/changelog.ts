@@ -24,7 +24,8 @@ export async function changelog(context: CommandContext, [range]: string[], opti
     const written = run.changelogText(data, format)
     if (output === undefined) return { kind: 'changelog', data, text: written, output: null }
     const path = resolve(context.cwd, output)
-    await run.writeChangelog(project, path, written)
+    const { writeOutput } = await import('../build/output.ts')
+    await writeOutput(project, path, written)
     return { kind: 'changelog', data, text: '', output: path }
   })
 }
