@@ -1,22 +1,27 @@
 // `git vlb test-boot`: finds or builds the image, and boots it without changing it.
+import { randomBytes } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { stopBisect } from '../core/bisect.ts'
 import { seedFolder } from '../core/cloud-init.ts'
-import { compileExpect } from '../core/config.ts'
+import { compileExpect, type Firmware } from '../core/config.ts'
 import { type ErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
+import { checkEnvironment } from '../core/plan.ts'
 import type { BootResult } from '../core/results.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { seedFormat } from '../image/seed.ts'
 import { imageRecord } from '../store/images.ts'
 import { type AcceleratorSetting, chooseAccelerator } from '../vm/accelerator.ts'
 import { bootGuest } from '../vm/console.ts'
-import type { Forward } from '../vm/qemu.ts'
+import { findUefi, freshVariables } from '../vm/firmware.ts'
+import { type Display, type Forward, randomMac } from '../vm/qemu.ts'
 import { build } from './build.ts'
+import { buildChain } from './chain.ts'
 import { planChecks } from './checks.ts'
 import { committedSeed, seedForBoot, workingSeed } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
+import { keepOverlay, overlayToKeep } from './kept.ts'
 import { loadRevision, loadWorkingTree } from './project.ts'
 import { testChecks } from './tested.ts'
 
@@ -24,8 +29,8 @@ export interface BootRequest {
   /** A file, a revision, or undefined for the working tree. */
   target: string | undefined
   cwd: string
-  /** Instead of `boot:` in vlb.yaml. */
-  expect: string | undefined
+  /** Instead of `boot:` in vlb.yaml; all of them, in their order. */
+  expect: readonly string[]
   /** Hand the console over even if vlb.yaml says what to expect. */
   console: boolean
   timeout: number | undefined
@@ -40,6 +45,16 @@ export interface BootRequest {
   check: boolean
   /** Boot even an image that is known to pass. */
   force: boolean
+  firmware: Firmware | undefined
+  display: Display | undefined
+  /** The name of a bridge whose network the guest takes part in. */
+  bridge: string | undefined
+  /** File for a picture of the guest's screen. */
+  screenshot: string | undefined
+  /** Boot the top of the chain itself; no image is written, nothing sealed. */
+  noFlatten: boolean
+  /** Keep what the guest wrote, in build/. */
+  keep: boolean
   /** Make a seed disk of the project's cloud-init/ for this boot. */
   cloudInit: boolean
   forwards: Forward[]
@@ -48,9 +63,11 @@ export interface BootRequest {
   cache: string
   /** Standard input is a terminal. */
   terminal: boolean
+  /** Of the terminal. */
+  size: { rows: number; columns: number } | undefined
 }
 
-interface Image {
+export interface Image {
   path: string
   format: DiskFormat
 }
@@ -59,65 +76,131 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   const file = request.target === undefined ? undefined : resolve(request.cwd, request.target)
   const isFile = file !== undefined && ((await stat(file).catch(() => undefined))?.isFile() ?? false)
   const settings = await bootSettings(context, isFile ? undefined : request.target, request)
-  const pattern = request.console ? undefined : (request.expect ?? settings.expect)
-  const expect = pattern === undefined ? undefined : compileExpect(pattern)
-  if (pattern !== undefined && !expect)
-    throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${printable(pattern)}`, {
-      hint: 'as JavaScript has them; a special character as itself is written with a backslash before it',
-    })
-  if (request.check && request.console) {
-    throw new VlbError('VLB_USAGE', '--check reads the console by itself: not with --console', {
-      hint: 'git vlb test-boot --check',
-    })
-  }
-  if (request.bisect && expect === undefined && !request.check) {
-    throw new VlbError('VLB_USAGE', '--bisect takes a pattern to expect: without one, no image is good or bad', {
-      hint: "git vlb test-boot --bisect --expect 'login:', or --check, or boot.expect in vlb.yaml; not with --console",
-    })
-  }
+  const patterns = patternsOf(request, settings.expect)
+  const expect = patterns.map(compiled)
+  checkRequest(request, isFile, patterns)
   // What is wrong with the request shows before anything is built.
   const choice = await chooseAccelerator(request.accel, request.cache, context.signal)
+  const uefi = (request.firmware ?? settings.firmware) === 'uefi' ? await findUefi() : undefined
   const image =
     isFile && file
       ? await imageOfFile(context, file, request.target ?? file)
-      : await imageOfRevision(context, request, settings)
+      : request.noFlatten
+        ? await chainOfRevision(context, request, settings)
+        : await imageOfRevision(context, request, settings)
   if ('failed' in image) throw image.failed
   if (settings.checks) {
-    const test = { request, plan: settings.checks, source: settings.source, settings, image, choice, pattern, expect }
+    const test = {
+      request,
+      plan: settings.checks,
+      source: settings.source,
+      settings,
+      image,
+      choice,
+      patterns,
+      expect,
+      uefi,
+    }
     return await testChecks(context, test)
   }
   context.emit({ type: 'note', text: `booting ${image.path} (${choice.accelerator}: ${printable(choice.reason, 90)})` })
   if (settings.seed) context.emit({ type: 'note', text: `with a seed disk of ${seedFolder}/ for cloud-init` })
   await context.store.prepare()
-  const seed = settings.seed && (await seedForBoot(context, settings.seed))
+  const kept = request.keep ? await overlayToKeep(context, image) : undefined
+  const terminal = request.terminal && expect.length === 0
+  if (terminal && request.size) tellSize(context, request.size)
   const outcome = await bootGuest(
     {
-      image: image.path,
-      format: image.format,
+      image: kept?.path ?? image.path,
+      format: kept ? 'qcow2' : image.format,
+      writable: kept !== undefined,
       memory: request.memory ?? settings.memory,
       cpus: request.cpus ?? settings.cpus,
       accelerator: choice.accelerator,
       forwards: request.forwards,
-      seed,
+      seed: settings.seed && (await seedForBoot(context, settings.seed)),
+      uefi: uefi && {
+        code: uefi.code,
+        variables: await freshVariables(uefi, await context.store.scratch.folder()),
+      },
+      display: request.display,
+      bridge: request.bridge === undefined ? undefined : { name: request.bridge, mac: randomMac(randomBytes(3)) },
+      screenshot: request.screenshot,
       scratch: await context.store.scratch.folder(),
       expect,
-      timeout: expect ? (request.timeout ?? settings.timeout) : request.timeout,
-      terminal: request.terminal && expect === undefined,
+      timeout: expect.length > 0 ? (request.timeout ?? settings.timeout) : request.timeout,
+      terminal,
     },
     context,
   )
   return {
     ok: outcome.ok,
+    verdict: outcome.verdict,
     image: image.path,
     accelerator: choice.accelerator,
-    expect: pattern ?? null,
+    firmware: uefi ? 'uefi' : 'bios',
+    expect: patterns.at(-1) ?? null,
+    expected: patterns,
     matched: outcome.matched,
     seconds: outcome.seconds,
     reason: outcome.reason,
+    screenshot: outcome.screenshot ? (request.screenshot ?? null) : null,
+    kept: kept ? await keepOverlay(context, kept) : null,
     exitStatus: outcome.ok ? 0 : !outcome.hostFault ? 1 : request.bisect ? stopBisect : 3,
     forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
   }
 }
+
+function patternsOf(request: BootRequest, configured: string | undefined): string[] {
+  if (request.console) return []
+  return request.expect.length > 0 ? [...request.expect] : configured === undefined ? [] : [configured]
+}
+
+function compiled(pattern: string): RegExp {
+  const expect = compileExpect(pattern)
+  if (expect) return expect
+  throw new VlbError('VLB_USAGE', `--expect is no regular expression: ${printable(pattern)}`, {
+    hint: 'as JavaScript has them; a special character as itself is written with a backslash before it',
+  })
+}
+
+function checkRequest(request: BootRequest, isFile: boolean, patterns: readonly string[]): void {
+  if (request.check && request.console) {
+    throw new VlbError('VLB_USAGE', '--check reads the console by itself: not with --console', {
+      hint: 'git vlb test-boot --check',
+    })
+  }
+  const without = (['bridge', 'display', 'screenshot', 'keep', 'noFlatten'] as const).find((name) => request[name])
+  if (request.check && without) {
+    const option = without === 'noFlatten' ? 'no-flatten' : without
+    throw new VlbError('VLB_USAGE', `--${option} is not for --check, which has machines and overlays of its own`, {
+      hint: `git vlb test-boot --${option} without --check, with a pattern to expect`,
+    })
+  }
+  if (request.bisect && patterns.length === 0 && !request.check) {
+    throw new VlbError('VLB_USAGE', '--bisect takes a pattern to expect: without one, no image is good or bad', {
+      hint: "git vlb test-boot --bisect --expect 'login:', or --check, or boot.expect in vlb.yaml; not with --console",
+    })
+  }
+  if (request.bridge !== undefined && request.forwards.length > 0) {
+    throw new VlbError('VLB_USAGE', '--forward belongs to the network that qemu makes up, which --bridge replaces', {
+      hint: 'on the bridge, the guest has an address of its own',
+    })
+  }
+  if (isFile && request.noFlatten) {
+    throw new VlbError('VLB_USAGE', '--no-flatten is for the working tree or a revision, not for an image file', {
+      hint: 'git vlb test-boot --no-flatten [REV]',
+    })
+  }
+}
+
+/** A serial line knows no window sizes, so programs in the guest take 80 columns for granted. */
+function tellSize(context: BuildContext, { rows, columns }: { rows: number; columns: number }): void {
+  const text = `^a x leaves; the size of this terminal, for the guest's shell: stty rows ${rows} cols ${columns}`
+  context.emit({ type: 'note', text })
+}
+
+type Settings = Awaited<ReturnType<typeof bootSettings>>
 
 async function bootSettings(context: BuildContext, revision: string | undefined, request: BootRequest) {
   const source =
@@ -140,23 +223,53 @@ async function bootSettings(context: BuildContext, revision: string | undefined,
   }
 }
 
+/** The values and secrets that go to the build: not all commits of a range declare what some of them need. */
+function declared(request: BootRequest, directives: Settings['directives']) {
+  const values = Object.entries(request.env)
+  const secrets = [...request.secrets]
+  const declaredValue = ([name]: [string, string]) => directives.some(({ env }) => Object.hasOwn(env, name))
+  const declaredSecret = ([id]: [string, Buffer]) => directives.some((one) => one.secrets.includes(id))
+  return {
+    env: request.bisect ? Object.fromEntries(values.filter(declaredValue)) : request.env,
+    secrets: request.bisect ? new Map(secrets.filter(declaredSecret)) : request.secrets,
+  }
+}
+
+/** The top snapshot itself, which the guest cannot write to. */
+async function chainOfRevision(
+  context: BuildContext,
+  request: BootRequest,
+  { directives }: Settings,
+): Promise<Image | { failed: VlbError }> {
+  await context.store.prepare()
+  const source =
+    request.target === undefined
+      ? await loadWorkingTree(context.project)
+      : await loadRevision(context.project, request.target)
+  try {
+    const { env, secrets } = declared(request, directives)
+    checkEnvironment(source.layers, env)
+    const options = { rebuild: new Set<string>(), frozen: false, dryRun: false, keepFailed: false, since: Date.now() }
+    const chain = await buildChain(context, source, { ...options, env, secrets })
+    if (chain.failed) return { failed: chain.failed.error }
+    if (!chain.top) throw new Error('a chain without a top')
+    return { path: chain.top.file, format: 'qcow2' }
+  } finally {
+    await source.objects.close()
+  }
+}
+
 /** Builds what is missing; an image that is current costs a moment. */
 async function imageOfRevision(
   context: BuildContext,
   request: BootRequest,
-  { formats, directives }: Awaited<ReturnType<typeof bootSettings>>,
+  { formats, directives }: Settings,
 ): Promise<Image | { failed: VlbError }> {
   const revision = request.target
-  const values = Object.entries(request.env)
-  const secrets = [...request.secrets]
-  // Not all commits of a range declare what some of them need.
-  const declaredValue = ([name]: [string, string]) => directives.some(({ env }) => Object.hasOwn(env, name))
-  const declaredSecret = ([id]: [string, Buffer]) => directives.some((one) => one.secrets.includes(id))
   const result = await build(context, {
     revisions: revision === undefined ? [] : [revision],
     last: undefined,
-    env: request.bisect ? Object.fromEntries(values.filter(declaredValue)) : request.env,
-    secrets: request.bisect ? new Map(secrets.filter(declaredSecret)) : request.secrets,
+    ...declared(request, directives),
     rebuild: [],
     frozen: false,
     dryRun: false,

@@ -20,7 +20,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import type { Event } from '../core/events.ts'
 import { machineNames, runSideBySide } from '../core/machines.ts'
 import type { DiskFormat } from '../core/output.ts'
-import type { CheckedMachine } from '../core/results.ts'
+import type { BootVerdict, CheckedMachine } from '../core/results.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import { materialise } from '../git/materialise.ts'
 import { createOverlay, virtualSize } from '../image/qcow2.ts'
@@ -29,6 +29,7 @@ import { overlayName } from '../store/local.ts'
 import agent from '../vm/agent.sh'
 import { CheckLine } from '../vm/check-line.ts'
 import { type BootOutcome, bootGuest } from '../vm/console.ts'
+import { freshVariables, type Uefi } from '../vm/firmware.ts'
 import type { Accelerator, Forward } from '../vm/qemu.ts'
 import { Transcript } from '../vm/transcript.ts'
 import type { BuildContext } from './context.ts'
@@ -90,7 +91,9 @@ export interface CheckRun {
   forwards: readonly Forward[]
   seed: string | undefined
   /** What the console must say, too. */
-  expect: RegExp | undefined
+  expect: readonly RegExp[]
+  /** Boot by UEFI. */
+  uefi: Uefi | undefined
   /** Seconds until the system must have come up. */
   timeout: number
 }
@@ -99,7 +102,7 @@ export interface CheckRun {
 export async function runChecks(
   context: BuildContext,
   run: CheckRun,
-): Promise<{ machines: CheckedMachine[]; hostFault: boolean }> {
+): Promise<{ machines: CheckedMachine[]; verdict: BootVerdict; hostFault: boolean }> {
   const nonce = randomBytes(16).toString('hex')
   const init = await prepareOverlay(context, run, nonce)
   const names = machineNames(run.machines, formatBytes)
@@ -108,7 +111,8 @@ export async function runChecks(
     const job = { run, machine, init, nonce, name: names[i] ?? '', alone: run.machines.length === 1 }
     return await checkMachine(context, job)
   })
-  return { machines: done.map(({ machine }) => machine), hostFault: done.some(({ hostFault }) => hostFault) }
+  const verdict = done.map((one) => one.verdict).find((one) => one !== 'booted') ?? 'booted'
+  return { machines: done.map(({ machine }) => machine), verdict, hostFault: done.some(({ hostFault }) => hostFault) }
 }
 
 /** An overlay on the image with the checks in it; what starts them. */
@@ -176,7 +180,10 @@ interface Job {
   alone: boolean
 }
 
-async function checkMachine(context: BuildContext, job: Job): Promise<{ machine: CheckedMachine; hostFault: boolean }> {
+async function checkMachine(
+  context: BuildContext,
+  job: Job,
+): Promise<{ machine: CheckedMachine; verdict: BootVerdict; hostFault: boolean }> {
   const { run, name, alone } = job
   const { checks } = run.plan
   const started = performance.now()
@@ -197,7 +204,7 @@ async function checkMachine(context: BuildContext, job: Job): Promise<{ machine:
     const outcome = await boot(context, job, { line, folder, emit })
     const seconds = (performance.now() - started) / 1000
     const checked = machineResult(job, outcome, line.results, { seconds, tail: transcript.lastLines(12) })
-    return { machine: checked, hostFault: outcome.hostFault }
+    return { machine: checked, verdict: outcome.verdict, hostFault: outcome.hostFault }
   } finally {
     await line.close()
   }
@@ -218,7 +225,7 @@ async function boot(
 ): Promise<BootOutcome> {
   const { checks, work } = run.plan
   // Only systemd can be asked whether the system has come up; others have when they ask for a login.
-  const expect = run.expect ?? (init === 'systemd' ? undefined : /login:/u)
+  const expect = run.expect.length > 0 ? run.expect : init === 'systemd' ? [] : [/login:/u]
   const time = checks.reduce((sum, { timeout }) => sum + timeout + perCheck, around)
   return await bootGuest(
     {
@@ -231,12 +238,16 @@ async function boot(
       seed: run.seed,
       isolated: !checks.some(({ needsNetwork }) => needsNetwork),
       devices: line.arguments,
+      uefi: run.uefi && {
+        code: run.uefi.code,
+        variables: await freshVariables(run.uefi, await context.store.scratch.folder()),
+      },
       scratch: folder,
       expect,
-      ...(expect ? {} : { up: line.ready.then((state) => `the system is ${state}`) }),
+      ...(expect.length > 0 ? {} : { up: line.ready.then((state) => `the system is ${state}`) }),
       timeout: run.timeout,
       // What the console says may come before the system has.
-      upTime: time + (expect ? run.timeout : 0),
+      upTime: time + (expect.length > 0 ? run.timeout : 0),
       whenUp: (signal) => line.run(signal),
     },
     { signal: context.signal, emit },

@@ -1,6 +1,6 @@
 // What a pass of the checks is remembered by. Loads nothing that boots: `status` asks here.
 import { createHash } from 'node:crypto'
-import type { BootSettings, Config, MachineSettings } from '../core/config.ts'
+import type { BootSettings, Config, Firmware, MachineSettings } from '../core/config.ts'
 import { type Pass, readPasses } from '../store/tested.ts'
 import type { LoadedSource } from './project.ts'
 
@@ -8,16 +8,18 @@ import type { LoadedSource } from './project.ts'
 export function checksKey(
   source: Pick<LoadedSource, 'checks' | 'config'>,
   machines: readonly MachineSettings[],
-  expect: string | undefined,
+  expect: readonly string[],
+  firmware: Firmware,
 ): string {
   const { disk, boot }: Config = source.config
   const what = [
-    'git-vlb checks 1',
+    'git-vlb checks 2',
     source.checks ?? '',
     boot.builtinChecks,
     disk.size ?? 0,
     machines.map(({ cpus, memory }) => [cpus, memory]),
-    expect ?? '',
+    expect,
+    firmware,
   ]
   return createHash('sha256').update(JSON.stringify(what)).digest('hex')
 }
@@ -39,7 +41,12 @@ export function machinesOf(
 /** The newest pass of the image that is told in vlb.yaml's own terms; with which seed does not matter here. */
 export function lastPass(store: string, recipe: string, source: LoadedSource): Pass | undefined {
   const { boot } = source.config
-  const key = checksKey(source, machinesOf(boot, noRequest), boot.expect)
+  const key = checksKey(
+    source,
+    machinesOf(boot, noRequest),
+    boot.expect === undefined ? [] : [boot.expect],
+    boot.firmware,
+  )
   return readPasses(store, recipe).find((pass) => pass.key === key)
 }
 

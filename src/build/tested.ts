@@ -10,6 +10,7 @@ import type { BootResult } from '../core/results.ts'
 import { imageRecord } from '../store/images.ts'
 import { type Pass, readPasses, savePass } from '../store/tested.ts'
 import type { AcceleratorChoice } from '../vm/accelerator.ts'
+import type { Uefi } from '../vm/firmware.ts'
 import type { Forward } from '../vm/qemu.ts'
 import { type CheckPlan, runChecks } from './checks.ts'
 import { seedForBoot } from './cloud-init.ts'
@@ -32,26 +33,43 @@ export interface CheckTest {
   image: { path: string; format: DiskFormat }
   choice: AcceleratorChoice
   /** What the console is to say: as given, and compiled. */
-  pattern: string | undefined
-  expect: RegExp | undefined
+  patterns: readonly string[]
+  expect: readonly RegExp[]
+  uefi: Uefi | undefined
 }
 
 export async function testChecks(context: BuildContext, test: CheckTest): Promise<BootResult> {
-  const { request, settings, image, choice, pattern } = test
+  const { request, settings, image, choice, patterns, uefi } = test
   const machines = machinesOf(settings, request)
   const recipe = (await imageRecord(context.store.root, image.path))?.recipe
-  const wanted = { key: checksKey(test.source, machines, pattern), seed: seedDigest(settings.seed) }
+  const wanted = {
+    key: checksKey(test.source, machines, patterns, uefi ? 'uefi' : 'bios'),
+    seed: seedDigest(settings.seed),
+  }
   const result = {
     image: image.path,
     accelerator: choice.accelerator,
-    expect: pattern ?? null,
+    firmware: uefi ? ('uefi' as const) : ('bios' as const),
+    expect: patterns.at(-1) ?? null,
+    expected: [...patterns],
     matched: null,
+    screenshot: null,
+    kept: null,
     forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
   }
   const known = recipe === undefined || request.force ? undefined : passed(context.store.root, recipe, wanted)
   if (known) {
     const reason = `this image passed these checks on ${known.at}; to run them again: --force`
-    return { ...result, ok: true, seconds: 0, reason, exitStatus: 0, machines: [], remembered: known.at }
+    return {
+      ...result,
+      ok: true,
+      verdict: 'booted',
+      seconds: 0,
+      reason,
+      exitStatus: 0,
+      machines: [],
+      remembered: known.at,
+    }
   }
   context.emit({
     type: 'note',
@@ -67,6 +85,7 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
     forwards: request.forwards,
     seed: settings.seed && (await seedForBoot(context, settings.seed)),
     expect: test.expect,
+    uefi,
     timeout: request.timeout ?? settings.timeout,
   })
   const ok = checked.machines.every((machine) => machine.ok)
@@ -82,6 +101,7 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
   return {
     ...result,
     ok,
+    verdict: checked.verdict,
     seconds: (performance.now() - started) / 1000,
     reason: wholeVerdict(checked.machines),
     exitStatus: ok ? 0 : !checked.hostFault ? 1 : request.bisect ? stopBisect : 3,

@@ -3,23 +3,27 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { BootResult, CommandResult } from '../core/results.ts'
 import { parseDuration, parseSize } from '../core/units.ts'
-import { type CommandContext, cacheFolder, list, text, withProject } from './context.ts'
+import { type CommandContext, cacheFolder, choice, list, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
 import { readValues } from './values.ts'
 
 export async function testBoot(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
   needsCheck(options)
-  const [{ testBoot: run }, { parseAccelerator }, { parseForward }] = await Promise.all([
-    import('../build/boot.ts'),
-    import('../vm/accelerator.ts'),
-    import('../vm/qemu.ts'),
-  ])
+  const [{ testBoot: run }, { parseAccelerator }, { displays, parseBridge, parseForward }, { firmwares }] =
+    await Promise.all([
+      import('../build/boot.ts'),
+      import('../vm/accelerator.ts'),
+      import('../vm/qemu.ts'),
+      import('../core/config.ts'),
+    ])
+  const bridge = text(options, 'bridge')
+  const screenshot = text(options, 'screenshot')
   const data = await withProject(context, async (project) =>
     run(project, {
       target,
       cwd: context.cwd,
-      expect: text(options, 'expect'),
+      expect: list(options, 'expect'),
       console: options['console'] === true,
       timeout: parsed(options, 'timeout', parseDuration, 'a time such as 90s or 5m'),
       memory: parsed(options, 'memory', parseSize, 'a size such as 512M or 2G'),
@@ -29,11 +33,18 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       bisect: options['bisect'] === true,
       check: options['check'] === true,
       force: options['force'] === true,
+      firmware: choice(options, 'firmware', firmwares),
+      display: choice(options, 'display', displays),
+      bridge: bridge === undefined ? undefined : parseBridge(bridge),
+      screenshot: screenshot === undefined ? undefined : resolve(context.cwd, screenshot),
+      noFlatten: options['flatten'] === false,
+      keep: options['keep'] === true,
       cloudInit: options['cloudInit'] !== false,
       forwards: list(options, 'forward').map(parseForward),
       accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),
       cache: join(cacheFolder(), 'git-vlb'),
       terminal: process.stdin.isTTY === true,
+      size: process.stdout.isTTY ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
     }),
   )
   const junit = text(options, 'junit')

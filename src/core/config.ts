@@ -21,10 +21,14 @@ export type BaseSource =
   | { from: 'path'; path: string; digest: BaseDigest | undefined }
   | { from: 'url'; url: string; digest: BaseDigest }
 
+export const firmwares = ['bios', 'uefi'] as const
+export type Firmware = (typeof firmwares)[number]
+
 export interface BootSettings {
   /** Bytes. */
   memory: number
   cpus: number
+  firmware: Firmware
   expect: string | undefined
   /** Seconds. */
   timeout: number
@@ -68,6 +72,7 @@ interface RawConfig {
   boot?: {
     memory?: string
     cpus?: number
+    firmware?: Firmware
     expect?: string
     timeout?: string
     'builtin-checks'?: boolean | Partial<Record<BuiltinCheck, boolean>>
@@ -190,6 +195,7 @@ function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): Bo
   return {
     memory,
     cpus,
+    firmware: raw.boot?.firmware ?? 'bios',
     expect,
     timeout: parseDuration(raw.boot?.timeout ?? '5m') ?? 300,
     builtinChecks: builtinChecks.filter((name) => (typeof wanted === 'boolean' ? wanted : (wanted[name] ?? true))),

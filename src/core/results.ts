@@ -219,15 +219,39 @@ export interface DoctorResult {
   missing: string[]
 }
 
+/**
+ * How a boot ended. booted: the console said all that was expected; ended: the guest powered off or was halted; panicked: its
+ * kernel did; restarts: it started over and over; hung: it fell silent; flood: it said more than a serial line carries;
+ * timeout: it was still at work; no-boot-loader: the firmware found none; host: qemu or this host failed.
+ */
+export type BootVerdict =
+  | 'booted'
+  | 'ended'
+  | 'panicked'
+  | 'restarts'
+  | 'hung'
+  | 'flood'
+  | 'timeout'
+  | 'no-boot-loader'
+  | 'host'
+
 export interface BootResult {
   ok: boolean
+  verdict: BootVerdict
   image: string
   accelerator: string
+  firmware: 'bios' | 'uefi'
+  /** The pattern that was waited for last. */
   expect: string | null
-  /** The line of the console that matched. */
+  /** All of them, in their order. */
+  expected: string[]
+  /** The line of the console that matched it. */
   matched: string | null
   seconds: number
   reason: string
+  /** Paths of a picture of the screen, and of the overlay with what the guest wrote. */
+  screenshot: string | null
+  kept: string | null
   /** Exit status for the shell. */
   exitStatus: number
   forwards: string[]

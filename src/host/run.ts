@@ -2,7 +2,7 @@
 // closed; every failure names the program, its status and its last words.
 import { type ChildProcess, spawn as start } from 'node:child_process'
 import { closeSync } from 'node:fs'
-import type { Readable } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import { VlbError } from '../core/errors.ts'
 import { childEnvironment, type Environment, pagerEnvironment } from './env.ts'
 import { toolHint } from './tools.ts'
@@ -172,6 +172,8 @@ export interface SpawnOptions {
   tether?: boolean
   /** An open file that takes its output. */
   output?: number
+  /** A socket that it inherits as file descriptor 3. */
+  channel?: boolean
 }
 
 export interface Child {
@@ -179,6 +181,8 @@ export interface Child {
   stdin: NodeJS.WritableStream | null
   stdout: Readable | null
   stderr: Readable | null
+  /** Our end of its descriptor 3. */
+  channel?: Duplex
   kill(signal: NodeJS.Signals): void
   /** Resolves when it has ended, however; never rejects. */
   ended: Promise<{ exitCode: number | undefined; signal: string | undefined }>
@@ -191,7 +195,13 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
   const subprocess = start(command.tool, command.args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: options.exactEnv ?? childEnvironment(options.env),
-    stdio: [options.terminal ? 'inherit' : 'pipe', options.output ?? 'pipe', 'pipe'],
+    // What node calls a pipe is a pair of connected UNIX sockets (libuv), which can be written to and read at both ends.
+    stdio: [
+      options.terminal ? 'inherit' : 'pipe',
+      options.output ?? 'pipe',
+      'pipe',
+      ...(options.channel ? ['pipe' as const] : []),
+    ],
     detached: !options.terminal,
   })
   // A child that ends before it has read its input is no error of ours: its exit status tells.
@@ -210,6 +220,7 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
     stdin: subprocess.stdin,
     stdout: subprocess.stdout,
     stderr: subprocess.stderr,
+    ...(options.channel ? { channel: subprocess.stdio[3] as Duplex } : {}),
     kill: (signal) => killAll(subprocess, signal, !options.terminal),
     ended,
   }

@@ -225,9 +225,39 @@ const emulators: Packages = {
 
 /** How to get programs of other machines run: qemu-user, registered with the kernel so that it opens them itself (F). */
 export function emulatorHint(): string {
+  return packageHint(emulators, 'install qemu-user, registered in binfmt_misc with the flag F')
+}
+
+function packageHint(names: Packages, otherwise: string): string {
   const manager = packageManager()
-  const packages = manager && emulators[manager]
-  if (!manager || !packages) return 'install qemu-user, registered in binfmt_misc with the flag F'
+  const packages = manager && names[manager]
+  if (!manager || !packages) return otherwise
   const sudo = process.getuid?.() === 0 ? '' : 'sudo '
   return `install it: ${sudo}${[...installers[manager], ...packages.split(' ')].join(' ')}`
+}
+
+const uefiPackages: Packages = {
+  apt: 'ovmf',
+  dnf: 'edk2-ovmf',
+  pacman: 'edk2-ovmf',
+  zypper: 'qemu-ovmf-x86_64',
+  apk: 'ovmf',
+}
+
+/** How to get UEFI for guests, which is no program. */
+export function firmwareHint(): string {
+  return packageHint(uefiPackages, 'install OVMF, the UEFI firmware of the edk2 project')
+}
+
+const screenPackages: Packages = {
+  apt: 'qemu-system-gui',
+  dnf: 'qemu-ui-gtk',
+  pacman: 'qemu-ui-gtk',
+  zypper: 'qemu-ui-gtk',
+  apk: 'qemu-ui-gtk',
+}
+
+/** How to get qemu's window. */
+export function screenHint(): string {
+  return packageHint(screenPackages, 'install the part of qemu that opens windows, or take --display vnc')
 }

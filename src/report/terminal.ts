@@ -20,6 +20,8 @@ interface Transfer {
 
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
 const outputLines = 3
+/** What a guest's firmware leaves changed on a terminal: lines wrap again, the cursor shows, no colours. */
+const ordinary = '\x1b[?7h\x1b[?25h\x1b[0m'
 
 export function terminal(options: ReporterOptions): Reporter {
   const { stream, style } = options
@@ -28,6 +30,7 @@ export function terminal(options: ReporterOptions): Reporter {
   const transfers = new Map<string, Transfer>()
   let frame = 0
   let timer: NodeJS.Timeout | undefined
+  let hadGuest = false
 
   const columns = () => Math.max(20, stream.columns || 80)
   const shorten = (text: string) => (text.length > columns() - 1 ? `${text.slice(0, columns() - 2)}…` : text)
@@ -129,6 +132,7 @@ export function terminal(options: ReporterOptions): Reporter {
       case 'warning':
         return print(warningLine(event.text, style).trimEnd())
       case 'console':
+        hadGuest = true
         return void stream.write(event.chunk)
     }
   }
@@ -137,6 +141,7 @@ export function terminal(options: ReporterOptions): Reporter {
     end: () => {
       schedule(false)
       rest()
+      if (hadGuest) stream.write(ordinary)
     },
   }
 }

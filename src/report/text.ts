@@ -136,9 +136,18 @@ function doctorText(data: DoctorResult, { style }: TextOptions): string {
   return `${table(rows, ['left', 'left', 'left', 'left'])}\n${verdict}${next}\n`
 }
 
-function bootText(data: BootResult, { style }: TextOptions): string {
+function bootText(data: BootResult, { style, cwd }: TextOptions): string {
   const how = `${data.accelerator}, ${formatSeconds(data.seconds)}`
-  if (data.expect === null) return ''
-  if (data.ok) return `${style('green', 'booted')}: the console showed "${printable(data.matched ?? '')}" (${how})\n`
-  return `${style('red', 'failed')} (${how}): ${data.reason}\n`
+  const left = data.screenshot === null ? [] : [`screen ${shownPath(data.screenshot, cwd)}`]
+  if (data.kept !== null) {
+    const path = shownPath(data.kept, cwd)
+    left.push(
+      `kept ${path}; again: git vlb test-boot --console ${path}; what changed: git vlb diff ${shownPath(data.image, cwd)} ${path}`,
+    )
+  }
+  const lines = left.map((line) => `${line}\n`).join('')
+  if (data.expect === null) return lines
+  if (data.ok)
+    return `${style('green', 'booted')}: the console showed "${printable(data.matched ?? '')}" (${how})\n${lines}`
+  return `${style('red', 'failed')} (${how}): ${data.reason}\n${lines}`
 }

@@ -1,17 +1,22 @@
 // Runs a guest and listens to its serial console: until it says what is expected, ends, or time is up.
+import { copyFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import type { BootVerdict } from '../core/results.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import { type Child, failure, spawn } from '../host/run.ts'
+import { screenHint } from '../host/tools.ts'
 import { checkHost, type Guest, qemu, qemuArguments } from './qemu.ts'
 import { saveTerminal } from './terminal.ts'
-import { perLine, Transcript } from './transcript.ts'
+import { type End, Watch } from './watch.ts'
 
 export interface BootOptions extends Guest {
   /** Folder that takes what the guest writes to its disk: as much as the guest likes. qemu leaves nothing in it. */
   scratch: string
-  /** Ends the run as soon as the console says so; `^` and `$` stand for lines. Undefined: run until the guest ends. */
-  expect: RegExp | undefined
+  /** Ends the run when the console has said all of it, in this order; `^` and `$` stand for lines. None: until the guest ends. */
+  expect: readonly RegExp[]
   /** Instead of a text: the guest is up when this resolves, and this is what is told of it. */
   up?: Promise<string>
   /** Seconds for all of it, `whenUp` included. Undefined: as long as it takes. */
@@ -20,6 +25,8 @@ export interface BootOptions extends Guest {
   upTime?: number
   /** The user's terminal becomes the guest's console; `^a x` leaves. */
   terminal?: boolean
+  /** Absolute path of a file for a picture of the guest's screen when the run is over, PNG or, by its ending, PPM. */
+  screenshot?: string | undefined
   /** Called after the match, with the guest running; the guest is stopped when it settles. The signal: hurry up. */
   whenUp?: (signal: AbortSignal) => Promise<void>
 }
@@ -33,12 +40,15 @@ export interface BootContext {
 export interface BootOutcome {
   /** The expected text came and `whenUp` went well; or, with nothing expected, the guest ended by itself. */
   ok: boolean
-  /** The line of the console that matched. */
+  verdict: BootVerdict
+  /** The line of the console that matched last. */
   matched: string | null
   /** Until the match, or else until the end. */
   seconds: number
   /** One line, and after a failure the last lines of the console, indented. */
   reason: string
+  /** The picture was taken. */
+  screenshot?: boolean
   /** The failure is qemu's or this host's and says nothing about the image. */
   hostFault: boolean
 }
@@ -57,22 +67,60 @@ export async function bootGuest(options: BootOptions, context: BootContext): Pro
     cwd: options.scratch,
     env: { TMPDIR: options.scratch },
     terminal: options.terminal === true,
+    channel: true,
   })
   try {
-    return await observe(new Watch(child, options, context.emit), options, context.signal)
+    const watch = new Watch(child, { expect: options.expect, waits: options.up !== undefined }, context.emit)
+    if (options.display === 'vnc') tellVnc(watch, context.emit)
+    const outcome = await observe(watch, options, context.signal)
+    if (options.screenshot === undefined) return outcome
+    return { ...outcome, screenshot: await takeScreenshot(watch, options, options.screenshot, context) }
   } finally {
     await stop(child)
     await restoreTerminal?.()
   }
 }
 
-type End =
-  | { how: 'matched'; line: string }
-  /** It will never come to the expected text. */
-  | { how: 'hopeless'; what: string }
-  | { how: 'exited'; exitCode: number | undefined; signal: string | undefined }
-  /** Time is up, or we were told to stop. */
-  | { how: 'halted' }
+function tellVnc(watch: Watch, emit: Emit): void {
+  void watch.qmp?.ask('query-vnc').then((answer) => {
+    const { service } = (typeof answer === 'object' ? (answer.value as { service?: string } | null) : null) ?? {}
+    if (service !== undefined) emit({ type: 'note', text: `the screen: vncviewer 127.0.0.1::${service}` })
+  })
+}
+
+/** What a guest does on its screen takes a moment longer than what it says on its console. */
+const settleMilliseconds = 2000
+
+/** A picture of the screen as it is at the end. Throws VLB_HOST_TOOL where this qemu cannot make one. */
+async function takeScreenshot(
+  watch: Watch,
+  options: BootOptions,
+  target: string,
+  { signal, emit }: BootContext,
+): Promise<boolean> {
+  await Promise.race([delay(settleMilliseconds, undefined, { ref: false }), watch.exited, whenAborted(signal)])
+  signal.throwIfAborted()
+  const format = target.endsWith('.ppm') ? 'ppm' : 'png'
+  const file = join(options.scratch, 'screen')
+  try {
+    // qemu before 7.1 writes PPM only, and knows no format.
+    const how = format === 'png' ? { format } : {}
+    const answer = await Promise.race([watch.qmp?.ask('screendump', { filename: file, ...how }), watch.exited])
+    if (typeof answer === 'string') {
+      throw new VlbError('VLB_HOST_TOOL', `qemu makes no picture of the screen: ${answer}`, {
+        hint: 'PNG takes qemu 7.1 or newer, built with libpng; every qemu writes a file that ends in .ppm',
+      })
+    }
+    if (typeof answer === 'object' && 'value' in answer) {
+      await copyFile(file, target)
+      return true
+    }
+    emit({ type: 'warning', text: 'no picture of the screen: the guest had ended' })
+    return false
+  } finally {
+    await rm(file, { force: true })
+  }
+}
 
 async function observe(watch: Watch, options: BootOptions, signal: AbortSignal): Promise<BootOutcome> {
   const started = performance.now()
@@ -83,7 +131,7 @@ async function observe(watch: Watch, options: BootOptions, signal: AbortSignal):
   const seconds = (performance.now() - started) / 1000
   signal.throwIfAborted()
   if (end.how !== 'matched') return unmatched(end, seconds, options, watch)
-  const matched = { matched: end.line, seconds, hostFault: false }
+  const matched = { verdict: 'booted' as const, matched: end.line, seconds, hostFault: false }
   const hurry = options.upTime === undefined ? halt : limited(options.upTime, signal)
   const hurried = options.upTime === undefined ? halted : whenAborted(hurry).then((): End => ({ how: 'halted' }))
   const check = options.whenUp?.(hurry).catch((error: unknown) => {
@@ -100,15 +148,25 @@ async function observe(watch: Watch, options: BootOptions, signal: AbortSignal):
     return {
       ...matched,
       ok: false,
+      verdict: after.how === 'halted' ? 'timeout' : 'ended',
       reason: withLastLines(`${what} before the check of the running guest was done`, watch),
     }
   }
   return { ...matched, ok: true, reason: `the console said "${end.line}" after ${formatSeconds(seconds)}` }
 }
 
-/** Fires with `signal`, and when these seconds have passed. */
+/**
+ * Fires with `signal`, and when these seconds have passed. Not AbortSignal.timeout() within AbortSignal.any(): in Node 20
+ * nothing holds that, and under a flood of output it is collected before it fires.
+ */
 function limited(seconds: number | undefined, signal: AbortSignal): AbortSignal {
-  return seconds === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(milliseconds(seconds))])
+  if (seconds === undefined) return signal
+  const limit = new AbortController()
+  const stop = () => limit.abort(signal.reason)
+  setTimeout(() => limit.abort(), milliseconds(seconds)).unref()
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  return limit.signal
 }
 
 /** Timers take no more than 2^31 - 1. */
@@ -128,38 +186,46 @@ function unmatched(
   options: BootOptions,
   watch: Watch,
 ): BootOutcome {
-  const outcome = { matched: null, seconds }
+  const outcome = { ok: false, matched: null, seconds, hostFault: false }
   const time = formatSeconds(seconds)
-  const missed = options.expect
-    ? `, and the console had not said /${options.expect.source}/`
+  const awaited = watch.awaited && `/${watch.awaited.source}/`
+  const missed = awaited
+    ? `, and the console had not said ${awaited}`
     : options.up !== undefined
       ? ', and its system had not come up'
       : ''
   if (end.how === 'hopeless') {
-    return {
-      ...outcome,
-      ok: false,
-      hostFault: false,
-      reason: withLastLines(`${end.what} after ${time}${missed}`, watch),
-    }
+    return { ...outcome, verdict: end.verdict, reason: withLastLines(`${end.what} after ${time}${missed}`, watch) }
   }
   if (end.how === 'halted') {
-    const what = options.expect
-      ? `the console did not say /${options.expect.source}/`
+    const { verdict, what } = watch.late(seconds)
+    const late = awaited
+      ? `the console did not say ${awaited}`
       : `the guest did not ${options.up === undefined ? 'end' : 'come up'}`
-    return { ...outcome, ok: false, hostFault: false, reason: withLastLines(`${what} within ${time}`, watch) }
+    const reason = withLastLines(`${late} within ${time}${what ? `; ${what}` : ''}`, watch)
+    return { ...outcome, verdict, reason }
   }
   const failed = qemuFailure(end, watch.stderr, options)
-  if (failed) return { ...outcome, ok: false, hostFault: true, reason: failed }
+  if (failed) return { ...outcome, verdict: 'host', hostFault: true, reason: failed }
   const ended = `the guest ended after ${time}`
-  if (missed === '') return { ...outcome, ok: true, hostFault: false, reason: ended }
-  return { ...outcome, ok: false, hostFault: false, reason: withLastLines(`${ended}${missed}`, watch) }
+  if (missed === '') return { ...outcome, verdict: 'ended', ok: true, reason: ended }
+  return { ...outcome, verdict: 'ended', reason: withLastLines(`${ended}${missed}`, watch) }
 }
 
 /** Says what qemu's own failure was; undefined if the guest ended by itself. Throws where there is something to do. */
 function qemuFailure(end: Extract<End, { how: 'exited' }>, stderr: string, guest: Guest): string | undefined {
   const port = Number(/host forwarding rule 'tcp:127\.0\.0\.1:(\d+)-/.exec(stderr)?.[1] ?? 0)
   if (port > 0) throw busyPort(port, guest)
+  if (guest.bridge && /bridge helper failed|access denied by acl|failed to parse default acl|helper/.test(stderr)) {
+    const said = printable(stderr.split('\n').find((line) => line.includes('bridge') || line.includes('acl')) ?? '')
+    throw new VlbError('VLB_HOST_PRIVILEGE', `the guest cannot join the bridge ${guest.bridge.name}: ${said}`, {
+      hint: `allow it: echo "allow ${guest.bridge.name}" >>/etc/qemu/bridge.conf; see: ip link show type bridge`,
+    })
+  }
+  if (guest.display === 'gtk' && /gtk/i.test(stderr)) {
+    const said = printable(stderr.trim().split('\n').at(-1) ?? '')
+    throw new VlbError('VLB_HOST_TOOL', `qemu opens no window here: ${said}`, { hint: screenHint() })
+  }
   if (/cannot set up guest memory/.test(stderr)) {
     throw new VlbError('VLB_HOST_SPACE', `this host has not the memory for a guest of ${formatBytes(guest.memory)}`, {
       hint: 'give it less: --memory 512M, or boot.memory in vlb.yaml',
@@ -199,84 +265,4 @@ async function stop(child: Child): Promise<void> {
   const timer = setTimeout(() => child.kill('SIGKILL'), 1000)
   await child.ended
   clearTimeout(timer)
-}
-
-/** Reads what qemu writes, for as long as it runs, and knows when the run has come to its end. */
-class Watch {
-  readonly transcript = new Transcript()
-  /** The end of what qemu itself complained of. */
-  stderr = ''
-  /** The first thing that ends the run; never rejects. */
-  readonly end: Promise<End>
-  /** Resolves when qemu has ended, with all its output read. */
-  readonly exited: Promise<End>
-  readonly #pattern: RegExp | undefined
-  /** Something is waited for, so what makes that hopeless is looked for. */
-  readonly #waiting: boolean
-  #decide: (end: End) => void = () => {}
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(child: Child, { expect, up }: Pick<BootOptions, 'expect' | 'up'>, emit: Emit) {
-    this.#pattern = expect && perLine(expect)
-    this.#waiting = expect !== undefined || up !== undefined
-    this.end = new Promise((resolve) => {
-      this.#decide = resolve
-    })
-    child.stdout?.on('data', (chunk: Buffer) => {
-      emit({ type: 'console', chunk })
-      this.#listen(chunk)
-    })
-    child.stderr?.on('data', (chunk: Buffer) => {
-      this.stderr = (this.stderr + chunk.toString()).slice(-8192)
-    })
-    this.exited = this.#exit(child)
-  }
-
-  async #exit(child: Child): Promise<End> {
-    const drained = Promise.all([child.stdout, child.stderr].map((stream) => stream && whenClosed(stream)))
-    const { exitCode, signal } = await child.ended
-    await drained
-    this.#look()
-    const end: End = { how: 'exited', exitCode, signal }
-    this.#decide(end)
-    return end
-  }
-
-  /** Output comes in crumbs of some bytes or in floods: it is searched every 50 ms, and every 32 KiB. */
-  #listen(chunk: Buffer): void {
-    this.transcript.push(chunk)
-    if (!this.#waiting) return
-    if (this.transcript.unread > 32 * 1024) this.#look()
-    else this.#timer ??= setTimeout(() => this.#look(), 50)
-  }
-
-  #look(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
-    if (!this.#waiting) return
-    const line = this.transcript.find(this.#pattern ?? nothing)
-    if (line !== undefined) return this.#decide({ how: 'matched', line })
-    const what = hopeless(this.transcript.text)
-    if (what) this.#decide({ how: 'hopeless', what })
-  }
-}
-
-function whenClosed(stream: NodeJS.ReadableStream): Promise<void> {
-  return new Promise((resolve) => stream.once('close', resolve))
-}
-
-/** Matches no text. */
-const nothing = /(?!)/
-
-/** Starts of the firmware within the last 64 KiB of output; a system that restarts on purpose says more in between. */
-const tooManyStarts = 4
-
-/** Why nothing more is to be waited for. */
-export function hopeless(text: string): string | undefined {
-  // SeaBIOS's last words when no disk could be booted from.
-  if (/^No bootable device\./m.test(text)) return 'the firmware found no boot loader on the image'
-  // Printed after all else by a kernel that will not restart either (Linux, kernel/panic.c).
-  if (text.includes('---[ end Kernel panic - not syncing')) return "the guest's kernel panicked"
-  if (text.split('SeaBIOS (version').length > tooManyStarts) return 'the guest kept restarting'
-  return undefined
 }

@@ -2,6 +2,7 @@
 
 import { printable, VlbError } from '../core/errors.ts'
 import type { DiskFormat } from '../core/output.ts'
+import { qmpDescriptor } from './qmp.ts'
 
 export const qemu = 'qemu-system-x86_64'
 
@@ -29,6 +30,23 @@ export interface Guest {
   isolated?: boolean
   /** Further arguments: devices of whoever runs it. */
   devices?: readonly string[]
+  /** UEFI: its program, and a copy of its variables for this boot alone. Undefined: BIOS. */
+  uefi?: { code: string; variables: string } | undefined
+  display?: Display | undefined
+  /** Take part in this bridge's network instead of one that qemu makes up. */
+  bridge?: Bridge | undefined
+  /** Another `image` that may be written to: an overlay of our own. */
+  writable?: boolean | undefined
+}
+
+/** Where the guest's screen is shown. */
+export const displays = ['none', 'vnc', 'gtk'] as const
+export type Display = (typeof displays)[number]
+
+export interface Bridge {
+  name: string
+  /** On a network with others qemu's own address, the same for each guest, would meet itself. */
+  mac: string
 }
 
 /** `8080:80`. Throws VLB_USAGE for anything but two port numbers. */
@@ -62,21 +80,26 @@ export function optionValue(text: string): string {
  * The virtual computer without its devices. Q35: boots MBR disks through SeaBIOS as the older `pc` does, as fast, and
  * is what every qemu has. `graphics=off` has SeaBIOS write to the serial port too, such as "No bootable device."
  */
-export function machineArguments(accelerator: Accelerator): string[] {
+export function machineArguments(accelerator: Accelerator, display: Display = 'none'): string[] {
   // TCG's default CPU lacks x86-64-v2, which several distributions need; with la57 old kernels and boot loaders fail.
   const cpu = accelerator === 'kvm' ? 'host' : 'max,la57=off'
+  const machine = display === 'none' ? 'q35,graphics=off' : 'q35'
   return [
     '-nodefaults',
     '-no-user-config',
-    '-display',
-    'none',
+    ...displayArguments(display),
     '-machine',
-    'q35,graphics=off',
+    machine,
     '-accel',
     accelerator,
     '-cpu',
     cpu,
   ]
+}
+
+function displayArguments(display: Display): string[] {
+  // The first free port from 5900 on, for this host alone; QMP tells which it is.
+  return display === 'vnc' ? ['-vnc', '127.0.0.1:0,to=99'] : ['-display', display]
 }
 
 /**
@@ -85,19 +108,29 @@ export function machineArguments(accelerator: Accelerator): string[] {
  */
 export function qemuArguments(guest: Guest, monitor: boolean): string[] {
   return [
-    ...machineArguments(guest.accelerator),
+    ...machineArguments(guest.accelerator, guest.display),
     ...['-name', 'git-vlb', '-vga', 'std'],
     ...['-m', `${Math.ceil(guest.memory / 2 ** 20)}M`, '-smp', String(guest.cpus)],
     ...['-chardev', `stdio,id=console,signal=off,mux=${monitor ? 'on' : 'off'}`, '-serial', 'chardev:console'],
     ...(monitor ? ['-mon', 'chardev=console,mode=readline'] : []),
+    ...['-chardev', `socket,id=control,fd=${qmpDescriptor}`, '-mon', 'chardev=control,mode=control'],
+    ...(guest.uefi ? uefiArguments(guest.uefi) : []),
     ...['-drive', driveOption(guest)],
+    // With an order given, OVMF tries nothing else: not the network, which takes it minutes.
+    ...['-device', 'virtio-blk-pci,drive=disk,bootindex=0'],
     ...(guest.seed === undefined ? [] : ['-drive', seedOption(guest.seed)]),
     ...['-netdev', networkOption(guest)],
     // No network boot: it needs a ROM that not every host has, and only delays "No bootable device."
-    ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...['-device', `virtio-net-pci,netdev=net,romfile=${guest.bridge ? `,mac=${guest.bridge.mac}` : ''}`],
     ...['-device', 'virtio-rng-pci'],
     ...(guest.devices ?? []),
   ]
+}
+
+function uefiArguments({ code, variables }: { code: string; variables: string }): string[] {
+  const flash = (unit: number, path: string, more: string) =>
+    `if=pflash,unit=${unit},format=raw,file.driver=file,file.filename=${optionValue(path)}${more}`
+  return ['-drive', flash(0, code, ',readonly=on'), '-drive', flash(1, variables, '')]
 }
 
 /**
@@ -107,7 +140,8 @@ export function qemuArguments(guest: Guest, monitor: boolean): string[] {
  * and says so, instead of being paused in silence.
  */
 function driveOption(guest: Guest): string {
-  return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=virtio,snapshot=on,werror=report`
+  const writes = guest.writable ? '' : ',snapshot=on'
+  return `file.driver=file,file.filename=${optionValue(guest.image)},format=${guest.format},if=none,id=disk${writes},werror=report`
 }
 
 /** Behind the image, so that it is the second disk. virtio: kernels made for clouds often know neither CDs nor SATA. */
@@ -115,7 +149,21 @@ function seedOption(path: string): string {
   return `file.driver=file,file.filename=${optionValue(path)},format=raw,if=virtio,readonly=on`
 }
 
-function networkOption({ forwards, isolated }: Guest): string {
+function networkOption({ bridge, forwards, isolated }: Guest): string {
+  if (bridge) return `bridge,id=net,br=${bridge.name}`
   const limits = isolated ? ['restrict=on'] : []
   return ['user,id=net', ...limits, ...forwards.map((f) => `hostfwd=tcp:127.0.0.1:${f.host}-:${f.guest}`)].join(',')
+}
+
+/** The name of a network interface, as the kernel takes it. Throws VLB_USAGE. */
+export function parseBridge(name: string): string {
+  if (/^[A-Za-z0-9_.:-]{1,15}$/.test(name)) return name
+  throw new VlbError('VLB_USAGE', `no name of a bridge: "${printable(name, 80)}"`, {
+    hint: 'see: ip link show type bridge',
+  })
+}
+
+/** An address out of the range that qemu's guests have. */
+export function randomMac(random: Uint8Array): string {
+  return ['52', '54', '00', ...[...random.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
 }

@@ -22,6 +22,8 @@ export class Transcript {
   #pending = ''
   #text = ''
   #unread = 0
+  /** Where the search goes on: behind the last match. */
+  #from = 0
 
   /** Adds bytes as they came. At most 256 KiB of them may come between two calls of `find`; of more, the end counts. */
   push(chunk: Buffer): void {
@@ -31,7 +33,7 @@ export class Transcript {
     const text = raw.slice(0, raw.length - this.#pending.length).replace(control, '')
     this.#text += text
     this.#unread += text.length
-    if (this.#text.length > 4 * kept) this.#text = this.#text.slice(-kept)
+    if (this.#text.length > 4 * kept) this.#cut(this.#text.length - kept)
   }
 
   /** Characters that came since `find` was last called. */
@@ -43,10 +45,16 @@ export class Transcript {
     return this.#text
   }
 
-  /** The line on which `pattern` matches: the last one, where the match spans several. */
+  /**
+   * The line on which `pattern` matches behind what matched before: the last line, where the match spans several. From then
+   * on only what comes behind the match is searched.
+   */
   find(pattern: RegExp): string | undefined {
     const text = this.#text
-    const match = pattern.exec(text)
+    const global = new RegExp(pattern.source, `${pattern.flags.replace(/[gy]/g, '')}g`)
+    global.lastIndex = this.#from
+    const match = global.exec(text)
+    if (match) this.#from = global.lastIndex
     this.#forget()
     if (!match) return undefined
     const start = text.slice(0, match.index).lastIndexOf('\n') + 1
@@ -70,7 +78,12 @@ export class Transcript {
     if (this.#text.length <= kept) return
     const cut = this.#text.length - kept
     const line = this.#text.indexOf('\n', cut) + 1
-    this.#text = this.#text.slice(line > 0 && line < this.#text.length ? line : cut)
+    this.#cut(line > 0 && line < this.#text.length ? line : cut)
+  }
+
+  #cut(length: number): void {
+    this.#text = this.#text.slice(length)
+    this.#from = Math.max(0, this.#from - length)
   }
 }
 

@@ -141,7 +141,7 @@ describe.skipIf(without)('a boot', () => {
   const boot = (image: string, more: Partial<BootOptions> = {}, signal = never): Promise<BootOutcome> => {
     events = []
     const guest = { format: 'raw', memory: 64 * 2 ** 20, cpus: 1, accelerator: 'tcg', forwards: [] } as const
-    const options = { ...guest, image, scratch: join(folder, 'scratch'), expect: /^web login:/, timeout: 60, ...more }
+    const options = { ...guest, image, scratch: join(folder, 'scratch'), expect: [/^web login:/], timeout: 60, ...more }
     return bootGuest(options, { signal, emit: (event) => events.push(event) })
   }
   const said = () => Buffer.concat(events.flatMap((e) => (e.type === 'console' ? [e.chunk] : []))).toString()
@@ -170,7 +170,7 @@ describe.skipIf(without)('a boot', () => {
     const outcome = await boot(guestDisk('\r\nwaiting for disk\r\n', 'hang'), { timeout: 2 })
     expect(outcome).toMatchObject({ ok: false, matched: null, hostFault: false })
     expect(outcome.reason).toMatch(
-      /did not say \/\^web login:\/ within 2\.0 s; its last lines:[\s\S]*\n {2}waiting for disk/,
+      /did not say \/\^web login:\/ within 2\.0 s; the guest hangs: silent for [\s\S]*; its last lines:[\s\S]*\n {2}waiting for disk/,
     )
   })
 
@@ -185,13 +185,24 @@ describe.skipIf(without)('a boot', () => {
   test('fails at once when the guest powers off, restarts for ever or has no boot loader', async () => {
     const off = await boot(guestDisk('\nbye\n', 'powerOff'))
     expect(off.reason).toMatch(/the guest ended after .* had not said/)
-    expect((await boot(guestDisk('\nhello\n', 'restart'))).reason).toContain('kept restarting')
+    expect(off.verdict).toBe('ended')
+    const restarting = await boot(guestDisk('\nhello\n', 'restart'))
+    expect(restarting).toMatchObject({ verdict: 'restarts', reason: expect.stringContaining('kept restarting') })
     writeFileSync(join(folder, 'empty.raw'), Buffer.alloc(2 ** 20))
-    expect((await boot(join(folder, 'empty.raw'))).reason).toContain('no boot loader')
+    const empty = await boot(join(folder, 'empty.raw'))
+    expect(empty).toMatchObject({ verdict: 'no-boot-loader', reason: expect.stringContaining('no boot loader') })
+  })
+
+  test('ends when all that is expected came, in its order', async () => {
+    const image = guestDisk('\r\nfirst\r\nsecond\r\nthird\r\n', 'hang')
+    expect(await boot(image, { expect: [/^first/, /^third/] })).toMatchObject({ ok: true, matched: 'third' })
+    const wrong = await boot(image, { expect: [/^second/, /^first/], timeout: 3 })
+    expect(wrong.ok).toBe(false)
+    expect(wrong.reason).toContain('did not say /^first/')
   })
 
   test('without anything expected lasts until the guest ends', async () => {
-    const outcome = await boot(guestDisk('\nbye\n', 'powerOff'), { expect: undefined })
+    const outcome = await boot(guestDisk('\nbye\n', 'powerOff'), { expect: [] })
     expect(outcome).toMatchObject({ ok: true, matched: null })
   })
 

@@ -17,7 +17,7 @@ test('a file that says nothing but its version gets every default', () => {
     env: {},
     output: { path: 'build/image.qcow2', formats: ['qcow2'], compress: 'none', compat: '1.1', checksums: false },
     seal: sealSteps,
-    boot: { memory: 2 ** 30, cpus: 2, expect: undefined, timeout: 300 },
+    boot: { memory: 2 ** 30, cpus: 2, firmware: 'bios', expect: undefined, timeout: 300 },
   })
 })
 
@@ -28,7 +28,7 @@ base: { url: "https://example.com/x.qcow2", sha256: ${sha256} }
 disk: { size: 10G, root: 2 }
 env: { RELEASE: stable }
 output: { path: out/x.qcow2, compress: zstd }
-boot: { memory: 512M, cpus: 4, expect: "login:", timeout: 90s }
+boot: { memory: 512M, cpus: 4, firmware: uefi, expect: "login:", timeout: 90s }
 `)
   expect(config).toMatchObject({
     name: 'web',
@@ -36,7 +36,7 @@ boot: { memory: 512M, cpus: 4, expect: "login:", timeout: 90s }
     disk: { size: 10 * 2 ** 30, root: '2' },
     env: { RELEASE: 'stable' },
     output: { path: 'out/x.qcow2', formats: ['qcow2'], compress: 'zstd' },
-    boot: { memory: 512 * 2 ** 20, cpus: 4, expect: 'login:', timeout: 90 },
+    boot: { memory: 512 * 2 ** 20, cpus: 4, firmware: 'uefi', expect: 'login:', timeout: 90 },
   })
 })
 
@@ -156,6 +156,7 @@ describe('a wrong file is refused, with line, column and what to do', () => {
     ['output: { path: a/SHA256SUMS, checksums: true }', ':2:17: the image cannot be called', 'another name'],
     ['boot: { memory: 10 }', ':2:17: boot.memory is not valid: 10', '1G'],
     ['boot: { cpus: 0 }', ':2:15: boot.cpus is not valid: 0', 'number of processors'],
+    ['boot: { firmware: efi }', ':2:19: boot.firmware must be one of bios, uefi', 'did you mean "uefi"?'],
     ['boot: { timeout: 5d }', ':2:18: boot.timeout is not valid: "5d"', '5m'],
     ['boot: { expect: 5 }', ':2:17: boot.expect is not valid: 5', 'regular expression'],
     ['boot: { expect: "(" }', ':2:17: boot.expect is no regular expression: (', 'put "\\" before'],

@@ -1,6 +1,14 @@
 // qemu's command line, and the port forwardings as people write them.
 import { describe, expect, test } from 'vitest'
-import { checkHost, type Guest, optionValue, parseForward, qemuArguments } from '../../../src/vm/qemu.ts'
+import {
+  checkHost,
+  type Guest,
+  optionValue,
+  parseBridge,
+  parseForward,
+  qemuArguments,
+  randomMac,
+} from '../../../src/vm/qemu.ts'
 import { complaint } from '../errors.ts'
 
 const guest: Guest = {
@@ -21,7 +29,7 @@ describe('arguments', () => {
   test('the image is told its format and never written', () => {
     const drives = values(qemuArguments({ ...guest, format: 'raw' }, false), '-drive')
     expect(drives).toEqual([
-      'file.driver=file,file.filename=/a/image.qcow2,format=raw,if=virtio,snapshot=on,werror=report',
+      'file.driver=file,file.filename=/a/image.qcow2,format=raw,if=none,id=disk,snapshot=on,werror=report',
     ])
   })
 
@@ -53,9 +61,44 @@ describe('arguments', () => {
   })
 
   test('the monitor is there for people only', () => {
-    expect(values(qemuArguments(guest, true), '-mon')).toEqual(['chardev=console,mode=readline'])
-    expect(qemuArguments(guest, false)).not.toContain('-mon')
-    expect(values(qemuArguments(guest, false), '-chardev')).toEqual(['stdio,id=console,signal=off,mux=off'])
+    expect(values(qemuArguments(guest, true), '-mon')).toContain('chardev=console,mode=readline')
+    expect(values(qemuArguments(guest, false), '-mon')).toEqual(['chardev=control,mode=control'])
+    expect(values(qemuArguments(guest, false), '-chardev')).toContain('stdio,id=console,signal=off,mux=off')
+  })
+
+  test('a seed is the second disk, and cannot be written to', () => {
+    const drives = values(qemuArguments({ ...guest, seed: '/s,1.iso' }, false), '-drive')
+    expect(drives[1]).toBe('file.driver=file,file.filename=/s,,1.iso,format=raw,if=virtio,readonly=on')
+    expect(drives[0]).toContain('image.qcow2')
+  })
+
+  test('of UEFI only the variables can be written to', () => {
+    const uefi = { code: '/o/CODE.fd', variables: '/s/VARS.fd' }
+    const [code, variables] = values(qemuArguments({ ...guest, uefi }, false), '-drive')
+    expect(code).toBe('if=pflash,unit=0,format=raw,file.driver=file,file.filename=/o/CODE.fd,readonly=on')
+    expect(variables).toBe('if=pflash,unit=1,format=raw,file.driver=file,file.filename=/s/VARS.fd')
+  })
+
+  test('only an overlay of our own is written to', () => {
+    expect(values(qemuArguments({ ...guest, writable: true }, false), '-drive')[0]).not.toContain('snapshot')
+  })
+
+  test('a screen', () => {
+    expect(values(qemuArguments(guest, false), '-display')).toEqual(['none'])
+    expect(values(qemuArguments({ ...guest, display: 'gtk' }, false), '-display')).toEqual(['gtk'])
+    const vnc = qemuArguments({ ...guest, display: 'vnc' }, false)
+    expect(values(vnc, '-vnc')).toEqual(['127.0.0.1:0,to=99'])
+    expect(vnc).not.toContain('-display')
+  })
+
+  test('a bridge, with an address of its own', () => {
+    const mac = randomMac(new Uint8Array([1, 0xab, 0xff]))
+    const args = qemuArguments({ ...guest, bridge: { name: 'br0', mac } }, false)
+    expect(values(args, '-netdev')).toEqual(['bridge,id=net,br=br0'])
+    expect(values(args, '-device')).toContain('virtio-net-pci,netdev=net,romfile=,mac=52:54:00:01:ab:ff')
+    expect(parseBridge('virbr-1.2')).toBe('virbr-1.2')
+    for (const name of ['', 'br0,helper=/tmp/x', 'a b', 'averyverylongname'])
+      expect(complaint('VLB_USAGE', () => parseBridge(name))).toContain('ip link')
   })
 
   test('the accelerator brings its processor', () => {

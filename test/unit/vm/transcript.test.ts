@@ -53,12 +53,23 @@ describe('find', () => {
   })
 
   test('the line that matched, not its neighbours', () => {
-    const transcript = heard('one\ntwo three\nfour\n')
-    expect(transcript.find(/three/)).toBe('two three')
-    expect(transcript.find(/one/)).toBe('one')
-    expect(transcript.find(/four\s*/)).toBe('four')
-    expect(transcript.find(/two[\s\S]*four/)).toBe('four')
-    expect(transcript.find(/five/)).toBeUndefined()
+    const transcript = () => heard('one\ntwo three\nfour\n')
+    expect(transcript().find(/three/)).toBe('two three')
+    expect(transcript().find(/one/)).toBe('one')
+    expect(transcript().find(/four\s*/)).toBe('four')
+    expect(transcript().find(/two[\s\S]*four/)).toBe('four')
+    expect(transcript().find(/five/)).toBeUndefined()
+  })
+
+  test('one after the other, each behind the one before, and lines still begin where they do', () => {
+    const transcript = heard('a: 1\nb: 2\na: 3\n')
+    expect(transcript.find(/^b/m)).toBe('b: 2')
+    expect(transcript.find(/^:/m)).toBeUndefined()
+    expect(transcript.find(/^a/m)).toBe('a: 3')
+    expect(transcript.find(/^a/m)).toBeUndefined()
+    transcript.push(Buffer.from(`${'x\n'.repeat(100_000)}a: 4\n`))
+    expect(transcript.find(/^a/m)).toBe('a: 4')
+    expect(transcript.lastLines(1)).toEqual(['a: 4'])
   })
 
   test('lines have beginnings and ends', () => {
