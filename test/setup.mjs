@@ -64,6 +64,7 @@ const testPackages = [
   'genisoimage',
   'mtools',
   'ovmf',
+  'systemd-boot-efi',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

@@ -1,7 +1,7 @@
 // `git vlb test-boot`: finds or builds the image, and boots it without changing it.
 import { randomBytes } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { stopBisect } from '../core/bisect.ts'
 import { seedFolder } from '../core/cloud-init.ts'
 import { compileExpect, type Firmware } from '../core/config.ts'
@@ -9,6 +9,7 @@ import { type ErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import { checkEnvironment } from '../core/plan.ts'
 import type { BootResult } from '../core/results.ts'
+import { makeFolders } from '../host/files.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { seedFormat } from '../image/seed.ts'
 import { imageRecord } from '../store/images.ts'
@@ -79,6 +80,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   const patterns = patternsOf(request, settings.expect)
   const expect = patterns.map(compiled)
   checkRequest(request, isFile, patterns)
+  if (request.screenshot !== undefined) await checkScreenshot(request.screenshot)
   // What is wrong with the request shows before anything is built.
   const choice = await chooseAccelerator(request.accel, request.cache, context.signal)
   const uefi = (request.firmware ?? settings.firmware) === 'uefi' ? await findUefi() : undefined
@@ -192,6 +194,14 @@ function checkRequest(request: BootRequest, isFile: boolean, patterns: readonly 
       hint: 'git vlb test-boot --no-flatten [REV]',
     })
   }
+}
+
+async function checkScreenshot(path: string): Promise<void> {
+  await makeFolders(dirname(path))
+  if (!(await stat(path).catch(() => undefined))?.isDirectory()) return
+  throw new VlbError('VLB_USAGE', `--screenshot names a folder: ${printable(path)}`, {
+    hint: 'name a file: --screenshot screen.png',
+  })
 }
 
 /** A serial line knows no window sizes, so programs in the guest take 80 columns for granted. */

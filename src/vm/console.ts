@@ -6,6 +6,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { BootVerdict } from '../core/results.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
+import { explainWriteError } from '../host/files.ts'
 import { type Child, failure, spawn } from '../host/run.ts'
 import { screenHint } from '../host/tools.ts'
 import { checkHost, type Guest, qemu, qemuArguments } from './qemu.ts'
@@ -112,7 +113,9 @@ async function takeScreenshot(
       })
     }
     if (typeof answer === 'object' && 'value' in answer) {
-      await copyFile(file, target)
+      await copyFile(file, target).catch((error: unknown) => {
+        throw explainWriteError(error, target)
+      })
       return true
     }
     emit({ type: 'warning', text: 'no picture of the screen: the guest had ended' })

@@ -1,0 +1,54 @@
+// One boot of a real Debian for all that takes one: UEFI's firmware starts it, cloud-init finds in its seed who it is, and
+// a picture of the screen is taken. No image is written: the chain itself is booted.
+import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import type { Need } from '../rig/need.ts'
+import { projectRoot, rigTest } from '../rig/rig.ts'
+import { systemdBoot, uefiDisk } from '../rig/uefi-disk.ts'
+
+const needs: Need[] = [
+  ...(['root', 'fuse', 'loop', 'tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64'] as const),
+  ...(['tool:mformat', 'tool:debugfs', 'file:/usr/share/OVMF/OVMF_CODE_4M.fd', `file:${systemdBoot}`] as Need[]),
+]
+
+const userData = `#cloud-config
+hostname: web1
+users:
+  - default
+  - name: alice
+    shell: /bin/bash
+runcmd:
+  - [sh, -c, 'echo "seen: $(id alice), efi $(ls -d /sys/firmware/efi)" >/dev/console']
+`
+
+rigTest(
+  'systemd-boot on an ESP boots by UEFI; host name and a user come from the seed; the screen shows the login prompt',
+  async (rig) => {
+    uefiDisk(rig.path('debian.raw'))
+    rig.write({
+      'vlb.yaml': 'version: 1\nbase: { path: debian.raw }\nboot: { firmware: uefi }\n',
+      '.gitignore': '/build/\n/debian.raw\n/login.png\n',
+      '10_a/build-layer': '#!/bin/sh\necho hello >/etc/motd\n',
+      'cloud-init/user-data': userData,
+    })
+    rig.commit()
+    const patterns = ['--expect', '^web1 login:', '--expect', '^seen: uid=\\d+\\(alice\\).* efi /sys/firmware/efi']
+    const result = await rig.json(
+      ...['test-boot', 'HEAD', '--no-flatten', ...patterns, '--timeout', '15m', '--screenshot', 'login.png', '--keep'],
+    )
+    expect(result, result.reason).toMatchObject({ ok: true, verdict: 'booted', firmware: 'uefi' })
+    const picture = readFileSync(rig.path('login.png'))
+    expect(picture.subarray(1, 4).toString()).toBe('PNG')
+    // Blank, it has no more than some hundred bytes.
+    expect(picture.length).toBeGreaterThan(1000)
+    expect(rig.exists('build/image.qcow2'), 'an image was written').toBe(false)
+    // What the guest wrote can be looked at.
+    const changes = await rig.json('diff', 'HEAD', 'build/kept.qcow2', '/etc')
+    expect(JSON.stringify(changes)).toContain('/etc/hostname')
+    const artefacts = join(projectRoot, 'test/artefacts')
+    mkdirSync(artefacts, { recursive: true })
+    copyFileSync(rig.path('login.png'), join(artefacts, 'login.png'))
+  },
+  needs,
+)
