@@ -22,6 +22,7 @@ import { buildChain } from './chain.ts'
 import { planChecks } from './checks.ts'
 import { committedSeed, seedForBoot, workingSeed } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
+import { guestSsh } from './guest-ssh.ts'
 import { keepOverlay, overlayToKeep } from './kept.ts'
 import { loadRevision, loadWorkingTree } from './project.ts'
 import { testChecks } from './tested.ts'
@@ -56,6 +57,8 @@ export interface BootRequest {
   noFlatten: boolean
   /** Keep what the guest wrote, in build/. */
   keep: boolean
+  /** Run this in the guest by ssh; empty: a shell. */
+  ssh: string | undefined
   /** Make a seed disk of the project's cloud-init/ for this boot. */
   cloudInit: boolean
   forwards: Forward[]
@@ -109,7 +112,13 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   if (settings.seed) context.emit({ type: 'note', text: `with a seed disk of ${seedFolder}/ for cloud-init` })
   await context.store.prepare()
   const kept = request.keep ? await overlayToKeep(context, image) : undefined
-  const terminal = request.terminal && expect.length === 0
+  const ssh = request.ssh === undefined ? undefined : await guestSsh(context, settings.seed, request.ssh)
+  const seed = ssh?.seed ?? settings.seed
+  const forwards = ssh ? [...request.forwards, { host: ssh.port, guest: 22 }] : request.forwards
+  const terminal = request.terminal && expect.length === 0 && !ssh
+  let status: number | undefined
+  let talking = false
+  const ended = new AbortController()
   if (terminal && request.size) tellSize(context, request.size)
   const outcome = await bootGuest(
     {
@@ -119,8 +128,8 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       memory: request.memory ?? settings.memory,
       cpus: request.cpus ?? settings.cpus,
       accelerator: choice.accelerator,
-      forwards: request.forwards,
-      seed: settings.seed && (await seedForBoot(context, settings.seed)),
+      forwards,
+      seed: seed && (await seedForBoot(context, seed)),
       uefi: uefi && {
         code: uefi.code,
         variables: await freshVariables(uefi, await context.store.scratch.folder()),
@@ -130,11 +139,21 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       screenshot: request.screenshot,
       scratch: await context.store.scratch.folder(),
       expect,
-      timeout: expect.length > 0 ? (request.timeout ?? settings.timeout) : request.timeout,
+      timeout: expect.length > 0 || ssh ? (request.timeout ?? settings.timeout) : request.timeout,
       terminal,
+      ...(ssh && {
+        ...(expect.length > 0 ? {} : { up: ssh.up(AbortSignal.any([ended.signal, context.signal])) }),
+        // What is done there takes as long as it takes.
+        upTime: sshSeconds,
+        whenUp: async (signal: AbortSignal) => {
+          if (expect.length > 0) await ssh.up(signal)
+          talking = true
+          status = await ssh.talk()
+        },
+      }),
     },
-    context,
-  )
+    { ...context, emit: (event) => (talking && event.type === 'console' ? undefined : context.emit(event)) },
+  ).finally(() => ended.abort())
   return {
     ok: outcome.ok,
     verdict: outcome.verdict,
@@ -148,10 +167,13 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
     reason: outcome.reason,
     screenshot: outcome.screenshot ? (request.screenshot ?? null) : null,
     kept: kept ? await keepOverlay(context, kept) : null,
-    exitStatus: outcome.ok ? 0 : !outcome.hostFault ? 1 : request.bisect ? stopBisect : 3,
+    exitStatus: outcome.ok ? (status ?? 0) : !outcome.hostFault ? 1 : request.bisect ? stopBisect : 3,
     forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
   }
 }
+
+/** A week. */
+const sshSeconds = 7 * 86_400
 
 function patternsOf(request: BootRequest, configured: string | undefined): string[] {
   if (request.console) return []
@@ -172,7 +194,9 @@ function checkRequest(request: BootRequest, isFile: boolean, patterns: readonly 
       hint: 'git vlb test-boot --check',
     })
   }
-  const without = (['bridge', 'display', 'screenshot', 'keep', 'noFlatten'] as const).find((name) => request[name])
+  const without = (['bridge', 'display', 'screenshot', 'keep', 'noFlatten', 'ssh'] as const).find(
+    (name) => request[name] !== undefined && request[name] !== false,
+  )
   if (request.check && without) {
     const option = without === 'noFlatten' ? 'no-flatten' : without
     throw new VlbError('VLB_USAGE', `--${option} is not for --check, which has machines and overlays of its own`, {
@@ -182,6 +206,11 @@ function checkRequest(request: BootRequest, isFile: boolean, patterns: readonly 
   if (request.bisect && patterns.length === 0 && !request.check) {
     throw new VlbError('VLB_USAGE', '--bisect takes a pattern to expect: without one, no image is good or bad', {
       hint: "git vlb test-boot --bisect --expect 'login:', or --check, or boot.expect in vlb.yaml; not with --console",
+    })
+  }
+  if (request.ssh !== undefined && (request.bridge !== undefined || request.console || !request.cloudInit)) {
+    throw new VlbError('VLB_USAGE', '--ssh is not for --bridge, --console or --no-cloud-init', {
+      hint: 'it takes a seed disk, and the network that qemu makes up: git vlb test-boot --ssh',
     })
   }
   if (request.bridge !== undefined && request.forwards.length > 0) {
@@ -223,7 +252,7 @@ async function bootSettings(context: BuildContext, revision: string | undefined,
         ? await workingSeed(context)
         : await committedSeed(context, source)
     // A host without a program for it says so before anything is built.
-    if (seed) await seedFormat()
+    if (seed || request.ssh !== undefined) await seedFormat()
     // qemu reads all but an ova; a project that makes nothing else gets a qcow2 beside it.
     const formats: ImageFormat[] = output.formats.every((format) => format === 'ova') ? ['qcow2'] : []
     const checks = request.check ? await planChecks(context, source, boot.builtinChecks) : undefined

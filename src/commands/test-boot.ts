@@ -39,6 +39,7 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       screenshot: screenshot === undefined ? undefined : resolve(context.cwd, screenshot),
       noFlatten: options['flatten'] === false,
       keep: options['keep'] === true,
+      ssh: options['ssh'] === true ? '' : text(options, 'ssh'),
       cloudInit: options['cloudInit'] !== false,
       forwards: list(options, 'forward').map(parseForward),
       accel: parseAccelerator(text(options, 'accel') ?? project.project.settings.get('accel') ?? 'auto'),

@@ -120,6 +120,17 @@ export const tools: readonly Tool[] = [
     'git vlb cloud-init',
     { alternatives: ['genisoimage', 'mkisofs', 'mformat'] },
   ),
+  tool(
+    'ssh',
+    {
+      apt: 'openssh-client',
+      dnf: 'openssh-clients',
+      pacman: 'openssh',
+      zypper: 'openssh-clients',
+      apk: 'openssh-client',
+    },
+    'git vlb test-boot --ssh',
+  ),
   tool('script', { ...utilLinux, apt: 'bsdutils', dnf: 'util-linux-script' }, 'git vlb shell on a terminal'),
   tool('mmdebstrap', { apt: 'mmdebstrap debian-archive-keyring' }, 'the debian template'),
   tool('extlinux', { apt: 'extlinux' }, 'the debian template'),

@@ -43,8 +43,10 @@ describe.each(verbs.map((verb) => [verb.name, parsePage(verb.page), verb] as con
     const items = (/\n## OPTIONS\n([\s\S]*?)(\n## |$)/.exec(verb.page)?.[1] ?? '').match(/^- .*$/gm) ?? []
     expect(items).toHaveLength(page.options.length)
     expect(command.options).toHaveLength(page.options.length)
-    for (const [i, option] of command.options.entries())
-      expect(items[i], option.flags).toMatch(option.required ? / [A-Z][A-Z:=]*(\.\.\.)?`:/ : /[a-z]`:/)
+    for (const [i, option] of command.options.entries()) {
+      const none = option.optional ? / \[[A-Z]+\]`:/ : /[a-z]`:/
+      expect(items[i], option.flags).toMatch(option.required ? / [A-Z][A-Z:=]*(\.\.\.)?`:/ : none)
+    }
   })
 
   test('the overview lists it', () => expect(overview).toContain(`**git-vlb-${name}**(1)`))
