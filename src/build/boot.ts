@@ -73,6 +73,8 @@ export interface BootRequest {
 
 export interface Image {
   path: string
+  /** Of the top of its chain, where it was built here. */
+  contentId?: string | null | undefined
   format: DiskFormat
 }
 
@@ -322,7 +324,7 @@ async function imageOfRevision(
   })
   for (const { path, format } of result.images) {
     const name = format as ImageFormat
-    if (name !== 'ova') return { path, format: name }
+    if (name !== 'ova') return { path, format: name, contentId: result.layers.at(-1)?.contentId }
   }
   const { code = 'VLB_LAYER_FAILED', message = 'the image could not be built', hint } = result.error ?? {}
   return { failed: new VlbError(code as ErrorCode, message, hint === undefined ? {} : { hint }) }

@@ -36,6 +36,8 @@ export interface LoadedSource extends Source {
   tree: TreeId | undefined
   /** Tree of the folder with the checks. */
   checks: TreeId | undefined
+  /** That folder differs from the commit. */
+  checksDirty: boolean
   /** What people call it: a revision as given; of the working tree its branch, else its commit. */
   name: string
   /** The commit alone makes it up: neither a layer, nor what they include, nor vlb.yaml differs from it. */
@@ -152,6 +154,7 @@ async function readWorkingLayers(
     env: working.env,
     tree: top ? treeId(top.oid) : undefined,
     checks: checksIn(entries),
+    checksDirty: working.dirty.has(checksFolder),
     clean: working.commit !== undefined && isClean(working, entries, names),
   }
 }
@@ -234,6 +237,7 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
     env: {},
     tree,
     checks: checksIn(entries),
+    checksDirty: false,
     clean: true,
   }
 }

@@ -6,7 +6,7 @@ import { hasErrorCode, printable } from '../core/errors.ts'
 import { type Digest, short } from '../core/ids.ts'
 import { engineVersion } from '../core/key.ts'
 import { packagesName } from '../core/packages.ts'
-import { type BuildRecord, recordText, withRecord } from '../core/record.ts'
+import { type BuildRecord, type RecordedTests, recordText, withRecord, withTests } from '../core/record.ts'
 import type { BuiltImage } from '../core/results.ts'
 import { blobId, changeNote, notesState } from '../git/notes.ts'
 import { openObjects } from '../git/objects.ts'
@@ -45,13 +45,37 @@ export async function keepRecord(context: BuildContext, source: LoadedSource, bu
     await writeRecord(context, commit, record, built.chain)
     await writeFile(memory, `${digest} ${await notesState(context.project.repo)}\n`)
   } catch (error) {
-    context.signal.throwIfAborted()
-    const said = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error)
-    context.emit({
-      type: 'warning',
-      text: `no record of this build could be kept in git (refs/notes/vlb): ${printable(said)}; to keep none: git config vlb.notes false`,
-    })
+    warn(context, 'this build', error)
   }
+}
+
+/** Adds a pass of the checks to the record of the image with that content id, if there is one. Never fails a test. */
+export async function keepTests(
+  context: BuildContext,
+  source: LoadedSource,
+  contentId: string,
+  tests: RecordedTests,
+): Promise<void> {
+  const { commit } = source
+  if (commit === undefined || !source.clean || source.checksDirty || !wantsNotes(context)) return
+  const { repo, prefix } = context.project
+  try {
+    await changeNote(repo, () => openObjects(repo), {
+      target: commit,
+      edit: (note) => withTests(note, prefix, contentId, tests),
+      blobs: [],
+      message: `git vlb: tested ${short(commit)}${prefix === '' ? '' : ` (${prefix})`}\n`,
+    })
+  } catch (error) {
+    warn(context, 'these tests', error)
+  }
+}
+
+function warn(context: BuildContext, what: string, error: unknown): void {
+  context.signal.throwIfAborted()
+  const said = error instanceof Error ? error.message.replace(/\s+/g, ' ') : String(error)
+  const text = `no record of ${what} could be kept in git (refs/notes/vlb): ${printable(said)}; to keep none: git config vlb.notes false`
+  context.emit({ type: 'warning', text })
 }
 
 function wantsNotes({ project }: BuildContext): boolean {

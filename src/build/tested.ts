@@ -17,6 +17,7 @@ import { seedForBoot } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
 import { checksKey, machinesOf } from './passes.ts'
 import type { LoadedSource } from './project.ts'
+import { keepTests } from './record.ts'
 
 export interface CheckTest {
   request: {
@@ -30,7 +31,7 @@ export interface CheckTest {
   plan: CheckPlan
   source: LoadedSource
   settings: BootSettings & { seed: Seed | undefined }
-  image: { path: string; format: DiskFormat }
+  image: { path: string; format: DiskFormat; contentId?: string | null | undefined }
   choice: AcceleratorChoice
   /** What the console is to say: as given, and compiled. */
   patterns: readonly string[]
@@ -89,14 +90,13 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
     timeout: request.timeout ?? settings.timeout,
   })
   const ok = checked.machines.every((machine) => machine.ok)
-  if (ok && recipe !== undefined) {
-    const names = checked.machines.map(({ name }) => name)
-    await savePass(context.store.root, recipe, {
-      ...wanted,
-      at: new Date().toISOString(),
-      checks: test.plan.checks.length,
-      machines: names,
-    })
+  if (ok) {
+    const at = new Date().toISOString()
+    const pass = { at, checks: test.plan.checks.length, machines: checked.machines.map(({ name }) => name) }
+    if (recipe !== undefined) await savePass(context.store.root, recipe, { ...wanted, ...pass })
+    const { checks: tree } = test.source
+    const tests = { ...pass, ...(tree === undefined ? {} : { tree }) }
+    if (image.contentId) await keepTests(context, test.source, image.contentId, tests)
   }
   return {
     ...result,

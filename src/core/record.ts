@@ -49,6 +49,18 @@ export interface RecordedImage {
   sha256: string
 }
 
+/** A pass of the checks, as `tests` of a record. */
+export interface RecordedTests {
+  /** ISO 8601. */
+  at: string
+  /** Tree of the folder with the checks; absent where there are built-in ones only. */
+  tree?: string
+  /** How many there were. */
+  checks: number
+  /** What they ran on. */
+  machines: string[]
+}
+
 const own = [
   'vlb',
   'path',
@@ -152,6 +164,16 @@ export function withRecord(note: string, record: BuildRecord): string {
   }
   const lines = [...(words.join('') === '' ? [] : words), ...records.sort()]
   return `${lines.join('\n')}\n`
+}
+
+/** A note whose records of that project and image, by the content id of its last layer, tell of the tests it passed. */
+export function withTests(note: string, path: string, contentId: string, tests: RecordedTests): string {
+  const lines = note.split('\n').map((line) => {
+    const one = parseRecord(line)
+    if (!one || one.path !== path || one.layers.at(-1)?.contentId !== contentId) return line
+    return JSON.stringify({ ...one, tests })
+  })
+  return lines.join('\n')
 }
 
 /** With what an earlier record of the same image knows besides. */

@@ -58,7 +58,7 @@ export function blobId(repo: Repository, content: Buffer): string {
 export interface NoteChange {
   /** The object that the note is about. */
   target: string
-  /** From the note as it is; undefined for no note yet. The same text: nothing is written. */
+  /** From the note as it is; empty for no note yet. The same text: nothing is written. */
   edit: (note: string) => string
   /**
    * Blobs that the note speaks of. Each goes into the notes as the note of itself, so that fetching the ref brings it, and
@@ -85,7 +85,7 @@ export async function changeNote(
     try {
       const before = tip === undefined ? undefined : await readNote(objects, tip, change.target)
       note = change.edit(before?.toString('utf8') ?? '')
-      if (note === before?.toString('utf8')) return 'unchanged'
+      if (note === (before?.toString('utf8') ?? '')) return 'unchanged'
       for (const blob of change.blobs)
         if (tip === undefined || !(await readNote(objects, tip, blobId(repo, blob)))) blobs.push(blob)
     } finally {

@@ -158,3 +158,67 @@ rigTest(
   },
   needs,
 )
+
+rigTest(
+  'several machines are checked each, side by side, and reported as JUnit and TAP',
+  async (rig) => {
+    const one = 'cpus=$(grep -c ^processor /proc/cpuinfo); echo "$cpus cpus"; [ "$cpus" = 1 ]'
+    guest(
+      rig,
+      { '10_one': sh(one) },
+      'boot: { memory: 256M, builtin-checks: { clock: false }, machines: [{ cpus: 1 }, { cpus: 2, memory: 300M }] }\n',
+    )
+    const ran = await rig.vlb([...check, '--tap', '--junit', 'reports/checks.xml'])
+    expect(ran.code).toBe(1)
+    const lines = ran.stdout.split('\n')
+    expect(lines.slice(0, 2)).toEqual(['TAP version 13', '1..10'])
+    expect(lines).toContain('ok 5 - 10_one (1 cpu, 256 MiB)')
+    expect(lines).toContain('not ok 10 - 10_one (2 cpus, 300 MiB)')
+    expect(lines).toContain('# 2 cpus')
+    expect(ran.stdout).not.toContain('clock')
+    const report = rig.read('reports/checks.xml')
+    expect(report).toContain('tests="10" failures="1" errors="0" skipped="2"')
+    expect(report.match(/<testsuite /g)).toHaveLength(2)
+    expect((await rig.vlb(['test-boot', '--tap'])).stderr).toContain('--tap goes with --check')
+    expect((await rig.vlb([...check, '--console'])).code).toBe(2)
+  },
+  needs,
+)
+
+rigTest(
+  'a guest that does not come up fails with what its console said, and its checks as not run',
+  async (rig) => {
+    guest(rig, { '10_never': sh('true') }, 'boot: { builtin-checks: false, expect: "never this" }\n')
+    const ran = await rig.vlb(['test-boot', '--check', '--timeout', '8s'])
+    expect(ran.code).toBe(1)
+    expect(ran.stdout).toMatch(/not run +10_never[\s\S]*failed: .*\/never this\/[\s\S]*tiny login:/)
+    rig.write({ 'vlb.yaml': rig.read('vlb.yaml').replace(/^boot.*$/m, '') })
+    rig.layer('20_off', 'rm /sbin/init')
+    const without = await rig.vlb(['test-boot', '--check'])
+    expect(without.code).toBe(2)
+    expect(without.stderr).toContain('the image has no /sbin/init')
+    rig.write({ 'checks/20_bad': 'no script\n' })
+    expect((await rig.vlb(['test-boot', '--check'])).stderr).toContain('checks/20_bad is no executable file')
+  },
+  needs,
+)
+
+rigTest(
+  'a guest that powers off in the middle of its checks fails, with those behind as not run',
+  async (rig) => {
+    guest(rig, { '10_off': sh('poweroff -f'), '20_late': sh('true') }, 'boot: { builtin-checks: false }\n')
+    const result = await rig.json(...check)
+    expect(own(result).map(({ state }) => state)).toEqual(['not-run', 'not-run'])
+    expect(result.reason).toContain('the guest ended before')
+    rig.write({ 'checks/10_off': sh('true') })
+    rig.commit('repaired')
+    expect((await rig.json(...check)).ok).toBe(true)
+    const { tests } = JSON.parse(rig.git('notes', '--ref=vlb', 'show', 'HEAD'))
+    expect(tests).toMatchObject({
+      checks: 2,
+      machines: ['2 cpus, 1.0 GiB'],
+      tree: rig.git('rev-parse', 'HEAD:checks').trim(),
+    })
+  },
+  needs,
+)

@@ -158,6 +158,14 @@ describe('a wrong file is refused, with line, column and what to do', () => {
     ['boot: { cpus: 0 }', ':2:15: boot.cpus is not valid: 0', 'number of processors'],
     ['boot: { firmware: efi }', ':2:19: boot.firmware must be one of bios, uefi', 'did you mean "uefi"?'],
     ['boot: { timeout: 5d }', ':2:18: boot.timeout is not valid: "5d"', '5m'],
+    [
+      'boot: { builtin-checks: { clok: false } }',
+      ':2:27: unknown key "boot.builtin-checks.clok"',
+      'did you mean "clock"?',
+    ],
+    ['boot: { builtin-checks: [clock] }', ':2:25: boot.builtin-checks is not valid', '{ NAME: false }'],
+    ['boot: { machines: [] }', ':2:19: boot.machines is not valid: []', 'one boot each'],
+    ['boot: { machines: [{ cpu: 1 }] }', ':2:22: unknown key "boot.machines.0.cpu"', 'did you mean "cpus"?'],
     ['boot: { expect: 5 }', ':2:17: boot.expect is not valid: 5', 'regular expression'],
     ['boot: { expect: "(" }', ':2:17: boot.expect is no regular expression: (', 'put "\\" before'],
   ])('%s', (body, message, hint) => {
@@ -203,6 +211,25 @@ describe('a file that is no YAML, or not such YAML, is refused with line and col
     const said = wrong(`name: "${'x '.repeat(5000)}"`).split('\nhint')[0] ?? ''
     expect(said.length).toBeLessThan(200)
   })
+})
+
+test('the machines of boot.machines are like the one of boot where they do not say otherwise', () => {
+  const boot = (text: string) => parseConfig(`version: 1\nbase: { path: a }\nboot: ${text}\n`, 'vlb.yaml', 'p').boot
+  expect(boot('{ cpus: 3 }').machines).toEqual([{ cpus: 3, memory: 2 ** 30 }])
+  expect(boot('{ memory: 512M, machines: [{ cpus: 1 }, { memory: 2G }] }').machines).toEqual([
+    { cpus: 1, memory: 2 ** 29 },
+    { cpus: 2, memory: 2 ** 31 },
+  ])
+})
+
+test('built-in checks run unless they are named, or all of them refused', () => {
+  const checks = (text: string) =>
+    parseConfig(`version: 1\nbase: { path: a }\nboot: ${text}\n`, 'vlb.yaml', 'p').boot.builtinChecks
+  const all = ['boot-settled', 'failed-units', 'root-space', 'disk-size', 'clock']
+  expect(checks('{}')).toEqual(all)
+  expect(checks('{ builtin-checks: true }')).toEqual(all)
+  expect(checks('{ builtin-checks: false }')).toEqual([])
+  expect(checks('{ builtin-checks: { clock: false, root-space: true } }')).toEqual(all.slice(0, 4))
 })
 
 test('what boot.expect may be', () => {

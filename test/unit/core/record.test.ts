@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type BuildRecord, findRecord, parseRecords, withRecord } from '../../../src/core/record.ts'
+import { type BuildRecord, findRecord, parseRecords, withRecord, withTests } from '../../../src/core/record.ts'
 
 const record = (more: Partial<BuildRecord> = {}): BuildRecord => ({
   vlb: 1,
@@ -42,6 +42,18 @@ describe('a record in a note', () => {
     expect(findRecord(again, '')).toMatchObject({ builtAt: '2025-01-01T00:00:00Z', image, boot: [{ ok: true }] })
     const layers = record().layers.map((layer) => ({ ...layer, contentId: 'd' }))
     expect(findRecord(withRecord(note, record({ layers })), '')).toEqual(record({ layers }))
+  })
+
+  test('tells of the tests that its image passed, and no other image', () => {
+    const tests = { at: '2025-01-01T00:00:00Z', checks: 6, machines: ['1 cpu, 1.0 GiB'] }
+    const note = withRecord(withRecord('a word\n', record()), record({ path: 'b' }))
+    const tested = withTests(note, '', 'c', tests)
+    expect(findRecord(tested, '')).toMatchObject({ tests })
+    expect(findRecord(tested, 'b')).not.toHaveProperty('tests')
+    expect(tested).toMatch(/^a word\n/)
+    expect(withTests(note, '', 'another', tests)).toBe(note)
+    expect(withTests('', '', 'c', tests)).toBe('')
+    expect(findRecord(withRecord(tested, record()), '')).toMatchObject({ tests })
   })
 
   test('of other values given lies beside it, and counts after it', () => {
