@@ -106,7 +106,6 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
       choice,
       patterns,
       expect,
-      uefi,
     }
     return await testChecks(context, test)
   }

@@ -203,7 +203,7 @@ async function checkMachine(
   try {
     const outcome = await boot(context, job, { line, folder, emit })
     const seconds = (performance.now() - started) / 1000
-    const checked = machineResult(job, outcome, line.results, { seconds, tail: transcript.lastLines(12) })
+    const checked = machineResult(job, outcome, line, { seconds, tail: transcript.lastLines(12) })
     return { machine: checked, verdict: outcome.verdict, hostFault: outcome.hostFault }
   } finally {
     await line.close()
@@ -226,6 +226,11 @@ async function boot(
   const { checks, work } = run.plan
   // Only systemd can be asked whether the system has come up; others have when they ask for a login.
   const expect = run.expect.length > 0 ? run.expect : init === 'systemd' ? [] : [/login:/u]
+  const program = machine.firmware === 'uefi' ? run.uefi : undefined
+  const uefi = program && {
+    code: program.code,
+    variables: await freshVariables(program, await context.store.scratch.folder()),
+  }
   const time = checks.reduce((sum, { timeout }) => sum + timeout + perCheck, around)
   return await bootGuest(
     {
@@ -238,10 +243,7 @@ async function boot(
       seed: run.seed,
       isolated: !checks.some(({ needsNetwork }) => needsNetwork),
       devices: line.arguments,
-      uefi: run.uefi && {
-        code: run.uefi.code,
-        variables: await freshVariables(run.uefi, await context.store.scratch.folder()),
-      },
+      uefi,
       scratch: folder,
       expect,
       ...(expect.length > 0 ? {} : { up: line.ready.then((state) => `the system is ${state}`) }),
@@ -257,12 +259,13 @@ async function boot(
 function machineResult(
   { machine, name }: Job,
   outcome: BootOutcome,
-  results: readonly CheckResult[],
+  { results, silent }: Pick<CheckLine, 'results' | 'silent'>,
   { seconds, tail }: { seconds: number; tail: string[] },
 ): CheckedMachine {
   const checks = results.map((result) => ({ ...result }))
   const ok = outcome.ok && allPassed(checks)
-  const failed = [verdict(checks), ...(tail.length > 0 ? ['the last lines of the console:', ...tail] : [])]
+  const stopped = silent === undefined ? '' : `the guest stopped answering ${silent}; `
+  const failed = [stopped + verdict(checks), ...(tail.length > 0 ? ['the last lines of the console:', ...tail] : [])]
   return {
     name,
     ...machine,

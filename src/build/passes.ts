@@ -9,7 +9,6 @@ export function checksKey(
   source: Pick<LoadedSource, 'checks' | 'config'>,
   machines: readonly MachineSettings[],
   expect: readonly string[],
-  firmware: Firmware,
 ): string {
   const { disk, boot }: Config = source.config
   const what = [
@@ -17,22 +16,26 @@ export function checksKey(
     source.checks ?? '',
     boot.builtinChecks,
     disk.size ?? 0,
-    machines.map(({ cpus, memory }) => [cpus, memory]),
+    machines.map(({ cpus, memory, firmware }) => [cpus, memory, firmware]),
     expect,
-    firmware,
   ]
   return createHash('sha256').update(JSON.stringify(what)).digest('hex')
 }
 
+/** Of the command line. */
+export interface MachineRequest {
+  memory: number | undefined
+  cpus: number | undefined
+  firmware: Firmware | undefined
+}
+
 /** What the command line says holds for each machine; then some may be the same. */
-export function machinesOf(
-  settings: BootSettings,
-  { memory, cpus }: { memory: number | undefined; cpus: number | undefined },
-): MachineSettings[] {
+export function machinesOf(settings: BootSettings, { memory, cpus, firmware }: MachineRequest): MachineSettings[] {
   const all = settings.machines.map((machine) => ({
     ...machine,
     ...(memory === undefined ? {} : { memory }),
     ...(cpus === undefined ? {} : { cpus }),
+    ...(firmware === undefined ? {} : { firmware }),
   }))
   const texts = all.map((machine) => JSON.stringify(machine))
   return all.filter((_, i) => texts.indexOf(texts[i] ?? '') === i)
@@ -41,13 +44,8 @@ export function machinesOf(
 /** The newest pass of the image that is told in vlb.yaml's own terms; with which seed does not matter here. */
 export function lastPass(store: string, recipe: string, source: LoadedSource): Pass | undefined {
   const { boot } = source.config
-  const key = checksKey(
-    source,
-    machinesOf(boot, noRequest),
-    boot.expect === undefined ? [] : [boot.expect],
-    boot.firmware,
-  )
+  const key = checksKey(source, machinesOf(boot, noRequest), boot.expect === undefined ? [] : [boot.expect])
   return readPasses(store, recipe).find((pass) => pass.key === key)
 }
 
-const noRequest = { memory: undefined, cpus: undefined }
+const noRequest: MachineRequest = { memory: undefined, cpus: undefined, firmware: undefined }

@@ -10,21 +10,19 @@ import type { BootResult } from '../core/results.ts'
 import { imageRecord } from '../store/images.ts'
 import { type Pass, readPasses, savePass } from '../store/tested.ts'
 import type { AcceleratorChoice } from '../vm/accelerator.ts'
-import type { Uefi } from '../vm/firmware.ts'
+import { findUefi } from '../vm/firmware.ts'
 import type { Forward } from '../vm/qemu.ts'
 import { type CheckPlan, runChecks } from './checks.ts'
 import { seedForBoot } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
-import { checksKey, machinesOf } from './passes.ts'
+import { checksKey, type MachineRequest, machinesOf } from './passes.ts'
 import type { LoadedSource } from './project.ts'
 import { keepTests } from './record.ts'
 
 export interface CheckTest {
-  request: {
+  request: MachineRequest & {
     force: boolean
     bisect: boolean
-    memory: number | undefined
-    cpus: number | undefined
     timeout: number | undefined
     forwards: Forward[]
   }
@@ -36,21 +34,21 @@ export interface CheckTest {
   /** What the console is to say: as given, and compiled. */
   patterns: readonly string[]
   expect: readonly RegExp[]
-  uefi: Uefi | undefined
 }
 
 export async function testChecks(context: BuildContext, test: CheckTest): Promise<BootResult> {
-  const { request, settings, image, choice, patterns, uefi } = test
+  const { request, settings, image, choice, patterns } = test
   const machines = machinesOf(settings, request)
+  const uefi = machines.some(({ firmware }) => firmware === 'uefi') ? await findUefi() : undefined
   const recipe = (await imageRecord(context.store.root, image.path))?.recipe
   const wanted = {
-    key: checksKey(test.source, machines, patterns, uefi ? 'uefi' : 'bios'),
+    key: checksKey(test.source, machines, patterns),
     seed: seedDigest(settings.seed),
   }
   const result = {
     image: image.path,
     accelerator: choice.accelerator,
-    firmware: uefi ? ('uefi' as const) : ('bios' as const),
+    firmware: machines.every(({ firmware }) => firmware === 'uefi') ? ('uefi' as const) : ('bios' as const),
     expect: patterns.at(-1) ?? null,
     expected: [...patterns],
     matched: null,

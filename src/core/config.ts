@@ -42,6 +42,7 @@ export interface MachineSettings {
   /** Bytes. */
   memory: number
   cpus: number
+  firmware: Firmware
 }
 
 export interface Config {
@@ -76,7 +77,7 @@ interface RawConfig {
     expect?: string
     timeout?: string
     'builtin-checks'?: boolean | Partial<Record<BuiltinCheck, boolean>>
-    machines?: { memory?: string; cpus?: number }[]
+    machines?: { memory?: string; cpus?: number; firmware?: Firmware }[]
   }
   changelog?: { packages?: string[] }
 }
@@ -191,6 +192,7 @@ function bootOf(raw: RawConfig, fail: (what: string, hint: string) => never): Bo
   const machines = (raw.boot?.machines ?? [{}]).map((machine) => ({
     memory: machine.memory === undefined ? memory : (parseSize(machine.memory) ?? memory),
     cpus: machine.cpus ?? cpus,
+    firmware: machine.firmware ?? raw.boot?.firmware ?? 'bios',
   }))
   return {
     memory,

@@ -7,8 +7,14 @@ export interface Load {
 }
 
 /** Names of machines, for people: no two of one list alike. */
-export function machineNames(machines: readonly Load[], formatBytes: (bytes: number) => string): string[] {
-  const names = machines.map(({ cpus, memory }) => `${cpus} ${cpus === 1 ? 'cpu' : 'cpus'}, ${formatBytes(memory)}`)
+export function machineNames(
+  machines: readonly (Load & { firmware?: string })[],
+  formatBytes: (bytes: number) => string,
+): string[] {
+  const names = machines.map(
+    ({ cpus, memory, firmware }) =>
+      `${cpus} ${cpus === 1 ? 'cpu' : 'cpus'}, ${formatBytes(memory)}${firmware === 'uefi' ? ', uefi' : ''}`,
+  )
   return names.map((name, i) => {
     const before = names.slice(0, i).filter((other) => other === name).length
     return before === 0 ? name : `${name} (${before + 1})`

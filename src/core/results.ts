@@ -268,6 +268,7 @@ export interface CheckedMachine {
   cpus: number
   /** Bytes. */
   memory: number
+  firmware: 'bios' | 'uefi'
   ok: boolean
   /** One line, and after a failure the last lines of the console, indented. */
   reason: string

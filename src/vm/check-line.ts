@@ -7,6 +7,15 @@ import type { Check, CheckResult } from '../core/checks.ts'
 
 const socketName = 'checks.sock'
 
+/** Seconds that a guest may be silent beyond what a check may take. One whose processors have stopped says nothing more. */
+const patience = 60
+
+/**
+ * Milliseconds between two line ends that the guest is sent, which nobody there reads. Without KVM an interrupt of the port
+ * is lost now and then, and with it what the guest has still to say: the interrupt that these bring sends it on its way.
+ */
+const nudgeEvery = 2000
+
 export class CheckLine {
   /** What qemu is to be given besides; it must run in `folder`. */
   readonly arguments: readonly string[] = [
@@ -21,6 +30,11 @@ export class CheckLine {
   readonly #place: FileHandle
   readonly #path: string
   readonly #onNews: (news: CheckNews) => void
+  /** Where the guest stopped answering. */
+  silent: string | undefined
+  readonly #checks: readonly Check[]
+  #watch: NodeJS.Timeout | undefined
+  #nudges: NodeJS.Timeout | undefined
   #socket: Socket | undefined
   #becomeReady: (state: string) => void = () => {}
   #becomeDone: () => void = () => {}
@@ -34,6 +48,7 @@ export class CheckLine {
   ) {
     this.#reader = new CheckReader(checks, nonce)
     this.#nonce = nonce
+    this.#checks = checks
     this.#place = place
     this.#path = join(folder, socketName)
     this.#server = server
@@ -68,21 +83,41 @@ export class CheckLine {
     return this.#reader.results
   }
 
-  /** Tells the agent to begin, and resolves when all checks have ended. */
+  /** Tells the agent to begin, and resolves when all checks have ended, or the guest answers no more. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.race([this.ready, aborted(signal)])
     signal.throwIfAborted()
     // Its clock is compared with ours.
     this.#socket?.write(`go ${this.#nonce} ${Math.round(Date.now() / 1000)}\n`)
+    this.#nudges = setInterval(() => this.#socket?.write('\n'), nudgeEvery)
+    this.#listen()
     await Promise.race([this.#done, aborted(signal)])
+    clearTimeout(this.#watch)
     signal.throwIfAborted()
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#watch)
+    clearInterval(this.#nudges)
     this.#socket?.destroy()
     await new Promise((resolve) => this.#server.close(resolve))
     await this.#place.close()
     await rm(this.#path, { force: true })
+  }
+
+  /** Gives the guest the time for what is under way. */
+  #listen(): void {
+    clearTimeout(this.#watch)
+    const running = this.#checks[this.#reader.running ?? -1]
+    const seconds = (running?.timeout ?? 0) + patience
+    // Timers take no more than 2^31 - 1.
+    this.#watch = setTimeout(
+      () => {
+        this.silent = running ? `in ${running.name}` : 'between two checks'
+        this.#becomeDone()
+      },
+      Math.min(seconds * 1000, 2 ** 31 - 1),
+    )
   }
 
   #accept(socket: Socket): void {
@@ -94,6 +129,7 @@ export class CheckLine {
       for (const news of this.#reader.push(chunk, performance.now() / 1000)) {
         if (news.type === 'ready') this.#becomeReady(news.state)
         if (news.type === 'done') this.#becomeDone()
+        if (this.#watch) this.#listen()
         this.#onNews(news)
       }
     })

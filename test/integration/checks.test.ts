@@ -193,7 +193,7 @@ rigTest(
     expect(ran.code).toBe(1)
     expect(ran.stdout).toMatch(/not run +10_never[\s\S]*failed: .*\/never this\/[\s\S]*tiny login:/)
     rig.write({ 'vlb.yaml': rig.read('vlb.yaml').replace(/^boot.*$/m, '') })
-    rig.layer('20_off', 'rm /sbin/init')
+    rig.layer('20_off', 'rm /sbin/init /bin/init')
     const without = await rig.vlb(['test-boot', '--check'])
     expect(without.code).toBe(2)
     expect(without.stderr).toContain('the image has no /sbin/init')

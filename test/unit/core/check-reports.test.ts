@@ -14,6 +14,7 @@ const machine = (checks: CheckResult[], more: Partial<CheckedMachine> = {}): Che
     name: '1 cpu, 1.0 GiB',
     cpus: 1,
     memory: 2 ** 30,
+    firmware: 'bios',
     ok: true,
     reason: 'all well',
     bootSeconds: 3,

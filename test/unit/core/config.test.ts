@@ -215,10 +215,12 @@ describe('a file that is no YAML, or not such YAML, is refused with line and col
 
 test('the machines of boot.machines are like the one of boot where they do not say otherwise', () => {
   const boot = (text: string) => parseConfig(`version: 1\nbase: { path: a }\nboot: ${text}\n`, 'vlb.yaml', 'p').boot
-  expect(boot('{ cpus: 3 }').machines).toEqual([{ cpus: 3, memory: 2 ** 30 }])
-  expect(boot('{ memory: 512M, machines: [{ cpus: 1 }, { memory: 2G }] }').machines).toEqual([
-    { cpus: 1, memory: 2 ** 29 },
-    { cpus: 2, memory: 2 ** 31 },
+  expect(boot('{ cpus: 3 }').machines).toEqual([{ cpus: 3, memory: 2 ** 30, firmware: 'bios' }])
+  expect(
+    boot('{ memory: 512M, firmware: uefi, machines: [{ cpus: 1 }, { memory: 2G, firmware: bios }] }').machines,
+  ).toEqual([
+    { cpus: 1, memory: 2 ** 29, firmware: 'uefi' },
+    { cpus: 2, memory: 2 ** 31, firmware: 'bios' },
   ])
 })
 

@@ -58,6 +58,7 @@ describe('arguments', () => {
       'user,id=net,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22',
     ])
     expect(values(qemuArguments(guest, false), '-netdev')).toEqual(['user,id=net'])
+    expect(values(qemuArguments({ ...guest, isolated: true }, false), '-netdev')).toEqual(['user,id=net,restrict=on'])
   })
 
   test('the monitor is there for people only', () => {
