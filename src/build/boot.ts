@@ -1,24 +1,20 @@
 // `git vlb test-boot`: finds or builds the image, and boots it without changing it.
 import { randomBytes } from 'node:crypto'
-import { open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { stopBisect } from '../core/bisect.ts'
 import { seedFolder } from '../core/cloud-init.ts'
 import { compileExpect, type Firmware } from '../core/config.ts'
-import { type ErrorCode, printable, VlbError } from '../core/errors.ts'
-import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
-import { checkEnvironment } from '../core/plan.ts'
+import { printable, VlbError } from '../core/errors.ts'
+import type { ImageFormat } from '../core/output.ts'
 import type { BootResult } from '../core/results.ts'
 import { makeFolders } from '../host/files.ts'
-import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { seedFormat } from '../image/seed.ts'
-import { imageRecord } from '../store/images.ts'
 import { type AcceleratorSetting, chooseAccelerator } from '../vm/accelerator.ts'
 import { bootGuest } from '../vm/console.ts'
 import { findUefi, freshVariables } from '../vm/firmware.ts'
 import { type Display, type Forward, randomMac } from '../vm/qemu.ts'
-import { build } from './build.ts'
-import { buildChain } from './chain.ts'
+import { chainOfRevision, imageOfFile, imageOfRevision } from './bootable.ts'
 import { planChecks } from './checks.ts'
 import { committedSeed, seedForBoot, workingSeed } from './cloud-init.ts'
 import type { BuildContext } from './context.ts'
@@ -69,13 +65,6 @@ export interface BootRequest {
   terminal: boolean
   /** Of the terminal. */
   size: { rows: number; columns: number } | undefined
-}
-
-export interface Image {
-  path: string
-  /** Of the top of its chain, where it was built here. */
-  contentId?: string | null | undefined
-  format: DiskFormat
 }
 
 export async function testBoot(context: BuildContext, request: BootRequest): Promise<BootResult> {
@@ -240,8 +229,6 @@ function tellSize(context: BuildContext, { rows, columns }: { rows: number; colu
   context.emit({ type: 'note', text })
 }
 
-type Settings = Awaited<ReturnType<typeof bootSettings>>
-
 async function bootSettings(context: BuildContext, revision: string | undefined, request: BootRequest) {
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
@@ -261,88 +248,4 @@ async function bootSettings(context: BuildContext, revision: string | undefined,
   } finally {
     await source.objects.close()
   }
-}
-
-/** The values and secrets that go to the build: not all commits of a range declare what some of them need. */
-function declared(request: BootRequest, directives: Settings['directives']) {
-  const values = Object.entries(request.env)
-  const secrets = [...request.secrets]
-  const declaredValue = ([name]: [string, string]) => directives.some(({ env }) => Object.hasOwn(env, name))
-  const declaredSecret = ([id]: [string, Buffer]) => directives.some((one) => one.secrets.includes(id))
-  return {
-    env: request.bisect ? Object.fromEntries(values.filter(declaredValue)) : request.env,
-    secrets: request.bisect ? new Map(secrets.filter(declaredSecret)) : request.secrets,
-  }
-}
-
-/** The top snapshot itself, which the guest cannot write to. */
-async function chainOfRevision(
-  context: BuildContext,
-  request: BootRequest,
-  { directives }: Settings,
-): Promise<Image | { failed: VlbError }> {
-  await context.store.prepare()
-  const source =
-    request.target === undefined
-      ? await loadWorkingTree(context.project)
-      : await loadRevision(context.project, request.target)
-  try {
-    const { env, secrets } = declared(request, directives)
-    checkEnvironment(source.layers, env)
-    const options = { rebuild: new Set<string>(), frozen: false, dryRun: false, keepFailed: false, since: Date.now() }
-    const chain = await buildChain(context, source, { ...options, env, secrets })
-    if (chain.failed) return { failed: chain.failed.error }
-    if (!chain.top) throw new Error('a chain without a top')
-    return { path: chain.top.file, format: 'qcow2' }
-  } finally {
-    await source.objects.close()
-  }
-}
-
-/** Builds what is missing; an image that is current costs a moment. */
-async function imageOfRevision(
-  context: BuildContext,
-  request: BootRequest,
-  { formats, directives }: Settings,
-): Promise<Image | { failed: VlbError }> {
-  const revision = request.target
-  const result = await build(context, {
-    revisions: revision === undefined ? [] : [revision],
-    last: undefined,
-    ...declared(request, directives),
-    rebuild: [],
-    frozen: false,
-    dryRun: false,
-    keepFailed: false,
-    flatten: true,
-    formats,
-    compress: undefined,
-    output: undefined,
-    jobs: 1,
-    digest: false,
-  })
-  for (const { path, format } of result.images) {
-    const name = format as ImageFormat
-    if (name !== 'ova') return { path, format: name, contentId: result.layers.at(-1)?.contentId }
-  }
-  const { code = 'VLB_LAYER_FAILED', message = 'the image could not be built', hint } = result.error ?? {}
-  return { failed: new VlbError(code as ErrorCode, message, hint === undefined ? {} : { hint }) }
-}
-
-/** A file that somebody gives us is what its bytes say; one that names other files is booted only if we wrote it. */
-async function imageOfFile(context: BuildContext, path: string, shown: string): Promise<Image> {
-  const head = Buffer.alloc(512)
-  const handle = await open(path, 'r')
-  const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
-  if (parseQcow2Header(head.subarray(0, bytesRead))?.backing && (await imageRecord(context.store.root, path))) {
-    return { path, format: 'qcow2' }
-  }
-  const named = formatOf(path)
-  if (named === 'ova') {
-    throw new VlbError('VLB_USAGE', `${shown} is an archive, which qemu cannot boot`, {
-      hint: `take the disk out of it first: tar -xf ${shown}`,
-    })
-  }
-  if (named !== 'qcow2' && named !== 'raw') return { path, format: named }
-  return { path, format: (await inspectDisk(path, shown)).format }
 }
