@@ -29,7 +29,8 @@ attach_nbd() { # FILE FORMAT
     vacated "$attach_by" || die VLB_HOST_DEVICE "$attach_by is in use$(nbd_user "$attach_by")"
     devices=("$attach_by")
   fi
-  [ -p "$ns/words" ] || mkfifo "$ns/words"
+  # One for each disk: who still hears what the first qemu-nbd says would take the words of the second.
+  [ -p "$disk.words" ] || mkfifo "$disk.words"
   [ -z "$room" ] || qemu-img resize -q -f "$2" -- "$1" "+$room" >&2 || die VLB_HOST_ATTACH "cannot make room for the disk to grow"
   for device in "${devices[@]}"; do
     [ ! -e "/sys/block/${device##*/}/pid" ] || continue
@@ -59,9 +60,9 @@ connect() { # DEVICE FILE FORMAT; sets `nbd`, `said`
   # 107 bytes, and qemu-nbd goes to another folder. A mount namespace of its own: see attach_fuse.
   unshare --mount --propagation private -- \
     qemu-nbd --verbose --connect="$1" --socket=/proc/self/fd/9/socket --format="$3" --cache=unsafe --discard=unmap -- "$2" \
-    9<"$ns" </dev/null >"$ns/words" 2>&1 &
+    9<"$ns" </dev/null >"$disk.words" 2>&1 &
   daemon_pid=$!
-  exec {from_daemon}<"$ns/words" {to_daemon}>/dev/null
+  exec {from_daemon}<"$disk.words" {to_daemon}>/dev/null
   while IFS= read -r -t 60 line <&"$from_daemon"; do
     # From that word on the device is ours: the kernel lets no second one connect it.
     if [[ $line == *' is now connected to '* ]] && started "$1"; then
@@ -72,7 +73,8 @@ connect() { # DEVICE FILE FORMAT; sets `nbd`, `said`
     fi
     said+=${said:+ }$line
   done
-  kill "$daemon_pid" 2>/dev/null
+  # Nothing was written yet, and one that hangs would not hear less.
+  kill -KILL "$daemon_pid" 2>/dev/null
   wait "$daemon_pid"
   exec {from_daemon}<&- {to_daemon}>&-
   # Somebody was faster: the socket is the first thing that is set, and by one alone.
