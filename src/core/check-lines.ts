@@ -25,8 +25,7 @@ export type CheckNews =
 export class CheckReader {
   readonly results: CheckResult[]
   readonly #mark: Buffer
-  #line: Buffer[] = []
-  #length = 0
+  readonly #lines = new Map<number, { parts: Buffer[]; length: number }>()
   #started = -1
   #ended = -1
   #ready = false
@@ -43,28 +42,29 @@ export class CheckReader {
     return this.#started > this.#ended ? this.#started : undefined
   }
 
-  /** Takes bytes as they come. `now`: seconds, of a clock that never goes back. */
-  push(chunk: Buffer, now: number): CheckNews[] {
+  /** Takes bytes as they come, on any of several ports. `now`: seconds, of a clock that never goes back. */
+  push(chunk: Buffer, now: number, port = 0): CheckNews[] {
     const news: CheckNews[] = []
     let at = 0
     for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, at)) {
-      this.#keep(chunk.subarray(at, end))
-      const said = this.#read(Buffer.concat(this.#line), now)
+      const { parts } = this.#keep(chunk.subarray(at, end), port)
+      const said = this.#read(Buffer.concat(parts), now)
       if (said) news.push(said)
-      this.#line = []
-      this.#length = 0
+      this.#lines.delete(port)
       at = end + 1
     }
-    this.#keep(chunk.subarray(at))
+    this.#keep(chunk.subarray(at), port)
     return news
   }
 
-  #keep(part: Buffer): void {
-    const kept = part.subarray(0, Math.max(0, longestLine - this.#length))
-    if (kept.length === 0) return
+  #keep(part: Buffer, port: number): { parts: Buffer[] } {
+    const line = this.#lines.get(port) ?? { parts: [], length: 0 }
+    this.#lines.set(port, line)
+    const kept = part.subarray(0, Math.max(0, longestLine - line.length))
     // A copy: what is kept of a chunk must not keep all of it.
-    this.#line.push(Buffer.from(kept))
-    this.#length += kept.length
+    if (kept.length > 0) line.parts.push(Buffer.from(kept))
+    line.length += kept.length
+    return line
   }
 
   #read(line: Buffer, now: number): CheckNews | undefined {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the checks in a booted guest. It lies in the throw-away overlay of a boot, started by a unit of systemd or in front
-# of another init, and talks to the host over the second serial port; see core/check-lines.ts for what it says.
+# of another init, and talks to the host over a virtual port or the second serial port; see core/check-lines.ts for what it says.
 #
 # Any shell and few tools will do: it must run in whatever is an image. Beside it lie `settings`, `plan` (lines NUMBER
 # TIMEOUT KIND NAME), `port` (the device) and checks/.
@@ -22,13 +22,20 @@ now() {
   if read -r seconds _ 2>/dev/null </proc/uptime; then seconds=${seconds%%.*}; else seconds=$((${seconds:-0} + 1)); fi
 }
 
-# The device node in the overlay was made with it; images mounted with nodev have one of their own in /dev.
+# A port of virtio where the kernel knows it. Without KVM a serial port may lose an interrupt, and is dead from then on.
+# The serial port's node was made in the overlay; images mounted with nodev have one of their own in /dev.
 open_port() {
-  for port in "$here/port" /dev/ttyS1; do
+  for port in $(virtual_ports) "$here/port" /dev/ttyS1; do
     # Opening fails with the shell where `exec` alone does it.
     (: <>"$port") 2>/dev/null && exec 3<>"$port" && return
   done
   return 1
+}
+
+virtual_ports() {
+  for port in /sys/class/virtio-ports/*; do
+    read -r name 2>/dev/null <"$port/name" && [ "$name" = vlb.checks ] && echo "/dev/${port##*/}"
+  done
 }
 
 settle() {
@@ -185,14 +192,16 @@ builtin_clock() {
 
 # ----------------------------------------------------------------------------------------------------------------------
 
+settle "$1"
 until open_port; do nap 1; done
 stty raw -echo <&3 2>/dev/null
-settle "$1"
 until find_room; do nap 1; done
 # Who asks too early is not heard: said until it is.
 say ready "$state"
 while read -r word mark epoch <&3; do [ "$word $mark" = "go $nonce" ] && break; done
 epoch=${epoch%%[!0-9]*}
+# Before other inits than systemd there were no drivers yet.
+[ "$1" = systemd ] || open_port
 while read -r number timeout kind name <&4; do
   say start "$number"
   run "$number" "$timeout" "$kind" "$name"

@@ -1,4 +1,5 @@
-// The serial line between the agent in a guest and us: a socket that qemu connects its second serial port to.
+// The lines between the agent in a guest and us, as sockets that qemu connects to: a virtual port, for guests whose kernel
+// has its driver, and the second serial port, for all others.
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -10,17 +11,12 @@ const socketName = 'checks.sock'
 /** Seconds that a guest may be silent beyond what a check may take. One whose processors have stopped says nothing more. */
 const patience = 60
 
-/**
- * Milliseconds between two line ends that the guest is sent, which nobody there reads. Without KVM an interrupt of the port
- * is lost now and then, and with it what the guest has still to say: the interrupt that these bring sends it on its way.
- */
-const nudgeEvery = 2000
-
 export class CheckLine {
   /** What qemu is to be given besides; it must run in `folder`. */
   readonly arguments: readonly string[] = [
-    ...['-chardev', `socket,id=checks,path=${socketName}`],
-    ...['-serial', 'chardev:checks'],
+    ...['-chardev', `socket,id=checks,path=${socketName}`, '-serial', 'chardev:checks'],
+    ...['-chardev', `socket,id=checks2,path=${socketName}`, '-device', 'virtio-serial-pci'],
+    ...['-device', 'virtserialport,chardev=checks2,name=vlb.checks'],
   ]
   /** Resolves with what the system says of itself when it has come up; never, if it does not. */
   readonly ready: Promise<string>
@@ -34,8 +30,7 @@ export class CheckLine {
   silent: string | undefined
   readonly #checks: readonly Check[]
   #watch: NodeJS.Timeout | undefined
-  #nudges: NodeJS.Timeout | undefined
-  #socket: Socket | undefined
+  readonly #sockets: Socket[] = []
   #becomeReady: (state: string) => void = () => {}
   #becomeDone: () => void = () => {}
   readonly #done: Promise<void>
@@ -88,8 +83,7 @@ export class CheckLine {
     await Promise.race([this.ready, aborted(signal)])
     signal.throwIfAborted()
     // Its clock is compared with ours.
-    this.#socket?.write(`go ${this.#nonce} ${Math.round(Date.now() / 1000)}\n`)
-    this.#nudges = setInterval(() => this.#socket?.write('\n'), nudgeEvery)
+    for (const socket of this.#sockets) socket.write(`go ${this.#nonce} ${Math.round(Date.now() / 1000)}\n`)
     this.#listen()
     await Promise.race([this.#done, aborted(signal)])
     clearTimeout(this.#watch)
@@ -98,8 +92,7 @@ export class CheckLine {
 
   async close(): Promise<void> {
     clearTimeout(this.#watch)
-    clearInterval(this.#nudges)
-    this.#socket?.destroy()
+    for (const socket of this.#sockets) socket.destroy()
     await new Promise((resolve) => this.#server.close(resolve))
     await this.#place.close()
     await rm(this.#path, { force: true })
@@ -121,12 +114,12 @@ export class CheckLine {
   }
 
   #accept(socket: Socket): void {
-    // qemu connects once; nobody else has a reason to.
-    if (this.#socket) return void socket.destroy()
-    this.#socket = socket
+    // qemu connects once for each; nobody else has a reason to.
+    if (this.#sockets.length === 2) return void socket.destroy()
+    const port = this.#sockets.push(socket)
     socket.on('error', () => {})
     socket.on('data', (chunk: Buffer) => {
-      for (const news of this.#reader.push(chunk, performance.now() / 1000)) {
+      for (const news of this.#reader.push(chunk, performance.now() / 1000, port)) {
         if (news.type === 'ready') this.#becomeReady(news.state)
         if (news.type === 'done') this.#becomeDone()
         if (this.#watch) this.#listen()
