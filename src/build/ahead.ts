@@ -2,7 +2,7 @@
 // it changed is written over it. A layer mostly waits for its script and its disk, an image is mostly copied: together
 // they take little longer than the longer of the two.
 import { rm, stat } from 'node:fs/promises'
-import { dataExtents, freedExtents, overlap, parseMap } from '../core/disk-map.ts'
+import { dataExtents, type Extent, freedExtents, overlap, parseMap } from '../core/disk-map.ts'
 import { run } from '../host/run.ts'
 import { type Conversion, convertArguments, deltaArguments, mapImage } from '../image/qcow2.ts'
 import type { Snapshot } from '../store/store.ts'
@@ -23,6 +23,8 @@ export class Ahead {
   readonly #below: Snapshot
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  /** Where what was written ahead lies. */
+  #data: Extent[] = []
   /** Whether it went well. Never rejects: what went wrong will show again, and be told, when the image is written whole. */
   readonly #written: Promise<boolean>
 
@@ -63,7 +65,11 @@ export class Ahead {
 
   async #write(): Promise<boolean> {
     const from = { path: this.#below.file, format: 'qcow2' } as const
-    return await this.#try(convertArguments({ ...this.target, from, compress: 'none' }))
+    if (!(await this.#try(convertArguments({ ...this.target, from, compress: 'none' })))) return false
+    // What is written over it may free some of it.
+    const map = await mapImage(this.target.to, this.#signal, this.target.format).catch(() => undefined)
+    if (map !== undefined) this.#data = dataExtents(parseMap(map))
+    return map !== undefined
   }
 
   async #try(args: readonly string[]): Promise<boolean> {
@@ -77,11 +83,7 @@ export class Ahead {
   async #isLean(overlay: string): Promise<boolean> {
     try {
       const freed = freedExtents(parseMap(await mapImage(overlay, this.#signal)))
-      const sum = freed.reduce((bytes, { length }) => bytes + length, 0)
-      const most = bearable((await stat(this.target.to)).size)
-      if (sum <= most) return true
-      const below = parseMap(await mapImage(this.#below.file, this.#signal))
-      return overlap(freed, dataExtents(below)) <= most
+      return overlap(freed, this.#data) <= bearable((await stat(this.target.to)).size)
     } catch {
       return false
     }

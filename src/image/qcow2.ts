@@ -251,6 +251,6 @@ export function deltaArguments({ overlay, backing, to, format }: Delta): string[
 }
 
 /** `qemu-img map` of an image with its chain: JSON for core/extents.ts and core/disk-map.ts. */
-export async function mapImage(path: string, signal: AbortSignal): Promise<string> {
-  return (await run('qemu-img', ['map', '--output=json', '-f', 'qcow2', path], { signal })).stdout
+export async function mapImage(path: string, signal: AbortSignal, format: 'qcow2' | 'raw' = 'qcow2'): Promise<string> {
+  return (await run('qemu-img', ['map', '--output=json', '-f', format, path], { signal })).stdout
 }
