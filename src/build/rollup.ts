@@ -203,17 +203,21 @@ async function changeRepository(
   const tree = await writeTree(repo, { GIT_INDEX_FILE: last.index })
   const commit = request.commit ? await commitTree(repo, tree, old, message, scratch) : undefined
   context.signal.throwIfAborted()
-  await switchTo(repo, {
-    folder: project.folder,
-    moves: plan.moves,
-    name: plan.name,
-    emptied: plan.emptied,
-    index: last.index,
-    before: last.before,
-    old,
-    commit,
-    message: `rollup: ${message.split('\n')[0]}`,
-  })
+  await switchTo(
+    repo,
+    {
+      folder: project.folder,
+      moves: plan.moves,
+      name: plan.name,
+      emptied: plan.emptied,
+      index: last.index,
+      before: last.before,
+      old,
+      commit,
+      message: `rollup: ${message.split('\n')[0]}`,
+    },
+    (path) => context.store.scratch.watch(path),
+  )
   // git-commit(1) begins with what it finds there.
   if (!commit) await writeFile(join(repo.gitDir, 'MERGE_MSG'), message)
   await refreshIndex(repo)

@@ -4,7 +4,7 @@
 // we are killed. If it is killed, too, the next git vlb command finds the journal: where HEAD moved already, the rest is
 // done; where not, all is undone.
 import { copyFile, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { Move } from '../core/rollup.ts'
 import { sync } from '../host/files.ts'
@@ -94,10 +94,14 @@ if [ -n "$new" ]; then git update-ref --create-reflog -m "$message" HEAD "$new" 
 mv -fT -- "$index.lock" "$index"
 close`
 
-/** Does it, or nothing: throws with everything as it was. */
-export async function switchTo(where: Repository, plan: Switch): Promise<void> {
+/**
+ * Does it, or nothing: throws with everything as it was. `watch` hears of a path that is not there yet, to be removed should
+ * we be killed.
+ */
+export async function switchTo(where: Repository, plan: Switch, watch: (path: string) => void): Promise<void> {
   const repo = fromTop(where)
   const journal = join(repo.gitDir, journalName)
+  watch(`${journal}.new`)
   await writeJournal(journal, plan)
   const { exitCode, stderr } = await runScript(repo, 'switch', journal)
   if (exitCode === 0) return
@@ -149,17 +153,18 @@ async function writeJournal(journal: string, plan: Switch): Promise<void> {
   const lines = [plan.old, plan.commit ?? '', plan.before, plan.name, witness, plan.message, plan.folder]
   if (lines.some((line) => line.includes('\n')))
     throw new VlbError('VLB_GIT', 'the path of the project holds a line break', { hint: 'rename its folder' })
-  await rm(journal, { recursive: true, force: true })
-  await mkdir(journal)
-  await copyFile(plan.index, join(journal, 'index'))
-  await writeFile(join(journal, 'moves'), text(plan.moves.map(({ from, to }) => `${from}\t${inStage(to)}`)))
-  await writeFile(join(journal, 'emptied'), text(plan.emptied))
-  for (const name of ['index', 'moves', 'emptied']) await sync(join(journal, name))
-  // With this it is complete, and counts.
-  await writeFile(join(journal, 'ready.new'), text(lines))
-  await sync(join(journal, 'ready.new'))
-  await rename(join(journal, 'ready.new'), join(journal, 'ready'))
-  await sync(journal)
+  const made = `${journal}.new`
+  for (const old of [made, journal]) await rm(old, { recursive: true, force: true })
+  await mkdir(made)
+  await copyFile(plan.index, join(made, 'index'))
+  await writeFile(join(made, 'moves'), text(plan.moves.map(({ from, to }) => `${from}\t${inStage(to)}`)))
+  await writeFile(join(made, 'emptied'), text(plan.emptied))
+  await writeFile(join(made, 'ready'), text(lines))
+  for (const name of ['index', 'moves', 'emptied', 'ready']) await sync(join(made, name))
+  await sync(made)
+  // By this name it is complete, and counts.
+  await rename(made, journal)
+  await sync(dirname(journal))
 }
 
 async function runScript(

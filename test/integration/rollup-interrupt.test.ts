@@ -26,7 +26,7 @@ async function project(rig: Rig): Promise<() => void> {
 }
 
 async function switched(rig: Rig): Promise<void> {
-  for (let i = 0; i < 100 && existsSync(rig.path('.git/vlb-rollup/ready')); i++) await delay(50)
+  for (let i = 0; i < 100 && existsSync(rig.path('.git/vlb-rollup')); i++) await delay(50)
 }
 
 /** Says which of the two it is, and throws for anything else. `look` is the first git vlb command that comes along. */
@@ -40,7 +40,7 @@ async function soundAfter(rig: Rig, what: string, look: 'status' | 'none' = 'sta
   expect(names, what).toEqual((moved ? after : before).map((layer) => layer.split(' ')[0]))
   expect(rig.git('log', '-1', '--format=%s').startsWith('Roll up'), what).toBe(moved)
   expect(
-    readdirSync(rig.path('.git')).filter((name) => /^vlb-rollup$|index\.lock/.test(name)),
+    readdirSync(rig.path('.git')).filter((name) => /^vlb-rollup(\.new)?$|index\.lock/.test(name)),
     what,
   ).toEqual([])
   expect(await rig.build(), what).toEqual(moved ? after : before)
