@@ -216,7 +216,7 @@ async function changeRepository(
       commit,
       message: `rollup: ${message.split('\n')[0]}`,
     },
-    (path) => context.store.scratch.watch(path),
+    scratch,
   )
   // git-commit(1) begins with what it finds there.
   if (!commit) await writeFile(join(repo.gitDir, 'MERGE_MSG'), message)

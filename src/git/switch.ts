@@ -3,11 +3,11 @@
 // a small script does it in milliseconds, deaf to signals and in a session of its own, so that it ends what it began when
 // we are killed. If it is killed, too, the next git vlb command finds the journal: where HEAD moved already, the rest is
 // done; where not, all is undone.
-import { copyFile, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { Move } from '../core/rollup.ts'
-import { sync } from '../host/files.ts'
 import { spawn } from '../host/run.ts'
 import { busy } from './moves.ts'
 import { gitPath, headCommit, type Repository } from './repo.ts'
@@ -35,9 +35,20 @@ const journalName = 'vlb-rollup'
 
 /** Folders go to a stage first, which is renamed when it is complete: the new one may have the name of one of them. */
 const script = `trap '' INT TERM HUP QUIT PIPE
-mode=$1 journal=$2 index=$3
+mode=$1 journal=$2 index=$3 prepared=$4
 exec 9>"$journal.lock"
-if [ "$mode" = switch ]; then flock -n 9 || exit 15; else flock 9; fi
+if [ "$mode" = switch ]; then flock -w 10 9 || exit 15; else flock 9; fi
+# By its last name it is complete, and counts. What it has without that, whoever wrote it was killed.
+write_journal() {
+  cp -R --preserve=mode -- "$prepared" "$journal.new" &&
+    sync -- "$journal.new"/* "$journal.new" && mv -T -- "$journal.new" "$journal" && sync -- "$(dirname -- "$journal")"
+}
+rm -rf -- "$journal.new"
+[ -f "$journal/ready" ] || rm -rf -- "$journal"
+if [ "$mode" = switch ]; then
+  [ ! -e "$journal" ] || exit 15
+  write_journal || { rm -rf -- "$journal.new" "$journal"; exit 13; }
+fi
 [ -f "$journal/ready" ] || exit 0
 { IFS= read -r old; IFS= read -r new; IFS= read -r before; IFS= read -r name; IFS= read -r witness
   IFS= read -r message; IFS= read -r folder; } <"$journal/ready"
@@ -94,16 +105,13 @@ if [ -n "$new" ]; then git update-ref --create-reflog -m "$message" HEAD "$new" 
 mv -fT -- "$index.lock" "$index"
 close`
 
-/**
- * Does it, or nothing: throws with everything as it was. `watch` hears of a path that is not there yet, to be removed should
- * we be killed.
- */
-export async function switchTo(where: Repository, plan: Switch, watch: (path: string) => void): Promise<void> {
+/** Does it, or nothing: throws with everything as it was. `scratch`: a folder that does not outlive us. */
+export async function switchTo(where: Repository, plan: Switch, scratch: string): Promise<void> {
   const repo = fromTop(where)
   const journal = join(repo.gitDir, journalName)
-  watch(`${journal}.new`)
-  await writeJournal(journal, plan)
-  const { exitCode, stderr } = await runScript(repo, 'switch', journal)
+  const prepared = join(scratch, journalName)
+  await prepareJournal(prepared, plan)
+  const { exitCode, stderr } = await runScript(repo, 'switch', journal, prepared)
   if (exitCode === 0) return
   if (exitCode === undefined) {
     // Somebody killed it, and not us.
@@ -146,33 +154,28 @@ async function isDone(repo: Repository, { folder, name, commit }: Switch): Promi
 
 const lastLine = (text: string): string => text.trim().split('\n').at(-1)?.slice(0, 300) || 'it did not say why'
 
-async function writeJournal(journal: string, plan: Switch): Promise<void> {
+/** The script copies it to where it counts, under its lock. */
+async function prepareJournal(folder: string, plan: Switch): Promise<void> {
   const text = (lines: readonly string[]) => lines.map((line) => `${line}\n`).join('')
   const inStage = (to: string) => to.slice(plan.name.length + 1)
   const witness = plan.moves.find(({ from }) => from.split('/')[0] !== plan.name)?.from ?? ''
   const lines = [plan.old, plan.commit ?? '', plan.before, plan.name, witness, plan.message, plan.folder]
   if (lines.some((line) => line.includes('\n')))
     throw new VlbError('VLB_GIT', 'the path of the project holds a line break', { hint: 'rename its folder' })
-  const made = `${journal}.new`
-  for (const old of [made, journal]) await rm(old, { recursive: true, force: true })
-  await mkdir(made)
-  await copyFile(plan.index, join(made, 'index'))
-  await writeFile(join(made, 'moves'), text(plan.moves.map(({ from, to }) => `${from}\t${inStage(to)}`)))
-  await writeFile(join(made, 'emptied'), text(plan.emptied))
-  await writeFile(join(made, 'ready'), text(lines))
-  for (const name of ['index', 'moves', 'emptied', 'ready']) await sync(join(made, name))
-  await sync(made)
-  // By this name it is complete, and counts.
-  await rename(made, journal)
-  await sync(dirname(journal))
+  await mkdir(folder)
+  await copyFile(plan.index, join(folder, 'index'))
+  await writeFile(join(folder, 'moves'), text(plan.moves.map(({ from, to }) => `${from}\t${inStage(to)}`)))
+  await writeFile(join(folder, 'emptied'), text(plan.emptied))
+  await writeFile(join(folder, 'ready'), text(lines))
 }
 
 async function runScript(
   repo: Repository,
   mode: 'switch' | 'recover',
   journal: string,
+  prepared = '',
 ): Promise<{ exitCode: number | undefined; stdout: string; stderr: string }> {
-  const args = ['-c', script, 'git-vlb-switch', mode, journal, await gitPath(repo, 'index')]
+  const args = ['-c', script, 'git-vlb-switch', mode, journal, await gitPath(repo, 'index'), prepared]
   // Not tethered: it must end what it began.
   const child = spawn('sh', args, { cwd: repo.worktree ?? repo.cwd, tether: false })
   const said = { stdout: '', stderr: '' }
@@ -182,12 +185,10 @@ async function runScript(
   return { exitCode: (await child.ended).exitCode, ...said }
 }
 
-/**
- * Ends or undoes what was cut off, if there is anything. Costs the usual command one look at a file. Returns what it did.
- */
+/** Ends or undoes what was cut off, if there is anything. Costs the usual command a look at two names. Returns what it did. */
 export async function recoverSwitch(where: Repository): Promise<'back' | 'forth' | undefined> {
   const journal = join(where.gitDir, journalName)
-  if (!(await stat(join(journal, 'ready')).catch(() => undefined))) return undefined
+  if (!existsSync(journal) && !existsSync(`${journal}.new`)) return undefined
   const repo = fromTop(where)
   const { exitCode, stdout, stderr } = await runScript(repo, 'recover', journal)
   if (exitCode === 14) throw stuck(journal, stderr)

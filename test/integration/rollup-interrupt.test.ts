@@ -102,7 +102,7 @@ function deadly(rig: Rig, call: number, when: 'before' | 'after', program: boole
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
   writeFileSync(count, '')
-  for (const tool of ['ln', 'mv', 'mkdir', 'rmdir', 'git']) {
+  for (const tool of ['cp', 'ln', 'mv', 'mkdir', 'rmdir', 'rm', 'git']) {
     const real = rig.tool('sh', '-c', `command -v ${tool}`).trim()
     const kill = `kill -9 $PPID${program ? ` $(cat ${rig.folder}/pid)` : ''}`
     // Only what the last step calls, from its shell.
@@ -119,6 +119,8 @@ function deadly(rig: Rig, call: number, when: 'before' | 'after', program: boole
   return { PATH: `${folder}:${process.env['PATH']}` }
 }
 
+const afterCall = (call: number) => ({ call, when: 'after' as const })
+
 describe('the last step, killed at each of its calls', () => {
   for (const [name, program] of [
     ['alone: the program undoes or ends it', false],
@@ -127,29 +129,30 @@ describe('the last step, killed at each of its calls', () => {
     rigTest(name, async (rig) => {
       const restore = await project(rig)
       const seen: string[] = []
-      const calls = 12
-      for (let call = 1; call <= calls; call++) {
-        for (const when of ['before', 'after'] as const) {
-          const what = `${when} call ${call}`
-          restore()
-          const running = rig.start(rollup, { env: deadly(rig, call, when, program) })
-          writeFileSync(join(rig.folder, 'pid'), String(running.child.pid))
-          const ran = await running.ended
-          const made = readFileSync(join(rig.folder, 'count'), 'utf8').split('\n').filter(Boolean)
-          // What it called last is the end of it.
-          if (made.length < call) {
-            expect(ran.code, ran.all).toBe(0)
-            continue
-          }
-          const state = await soundAfter(rig, what, program ? 'status' : 'none')
-          seen.push(`${made.at(-1)} ${state}`)
-          if (!program) expect(ran.code, `${what}: ${ran.all}`).toBe(state === 'after' ? 0 : 1)
+      // After one call is before the next.
+      const moments = [{ call: 1, when: 'before' as const }, ...Array.from({ length: 20 }, (_, i) => afterCall(i + 1))]
+      for (const { call, when } of moments) {
+        const what = `${when} call ${call}`
+        restore()
+        const running = rig.start(rollup, { env: deadly(rig, call, when, program) })
+        writeFileSync(join(rig.folder, 'pid'), String(running.child.pid))
+        const ran = await running.ended
+        const made = readFileSync(join(rig.folder, 'count'), 'utf8').split('\n').filter(Boolean)
+        // What it called last is the end of it.
+        if (made.length < call) {
+          expect(ran.code, ran.all).toBe(0)
+          break
         }
+        const state = await soundAfter(rig, what, program ? 'status' : 'none')
+        seen.push(`${made.at(-1)} ${state}`)
+        if (!program) expect(ran.code, `${what}: ${ran.all}`).toBe(state === 'after' ? 0 : 1)
       }
+      expect(seen.slice(0, 2)).toEqual(['rm before', 'rm before'])
+      expect(seen).toContain('cp before')
+      expect(seen).toContain('mv before')
       expect(seen).toContain('git after')
-      expect(seen).toContain('git before')
-      expect(seen.at(-1)).toBe('mv after')
-      expect(seen.length).toBeGreaterThan(16)
+      expect(seen.at(-1)).toBe('rm after')
+      expect(seen.length).toBeGreaterThan(14)
       restore()
       await runsAgain(rig, 'in the end')
     })
