@@ -175,19 +175,24 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
   })
   await rm(join(work, 'ns'), { recursive: true })
   await chmod(join(work, file), 0o444)
-  await sync(join(work, file))
+  const [sha256] = await Promise.all([
+    hashFile(join(work, file), 'sha256', { signal: context.signal }),
+    sync(join(work, file)),
+  ])
   const record: BaseRecord = {
     format: 1,
     digest: base.digest,
     file,
     imageFormat: format,
     fileBytes: (await stat(join(work, file))).size,
+    sha256,
     disk: parseProbe(lines, size),
     source: base.source,
     addedAt: new Date().toISOString(),
   }
   await writeAtomic(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
   await rename(work, context.store.path('bases', baseFolder(base.digest)))
+  context.store.grown = true
   await sync(context.store.path('bases'))
   return record
 }

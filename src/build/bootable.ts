@@ -6,6 +6,7 @@ import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import { checkEnvironment } from '../core/plan.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { imageRecord } from '../store/images.ts'
+import { holdBehind } from './behind.ts'
 import { build } from './build.ts'
 import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
@@ -105,6 +106,7 @@ export async function imageOfFile(context: BuildContext, path: string, shown: st
   const handle = await open(path, 'r')
   const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
   if (parseQcow2Header(head.subarray(0, bytesRead))?.backing && (await imageRecord(context.store.root, path))) {
+    await holdBehind(context, path)
     return { path, format: 'qcow2' }
   }
   const named = formatOf(path)

@@ -8,7 +8,7 @@ import type { Ahead } from './ahead.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
-import { checkOutput, makeImages, startAhead } from './flatten.ts'
+import { checkOutput, makeImages, SnapshotGone, startAhead } from './flatten.ts'
 import { askToMakeWay } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { keepRecord } from './record.ts'
@@ -52,7 +52,7 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
     for (const source of sources) checkOptions(context, source, options)
     if (!options.dryRun) await context.store.prepare()
     const results = await inParallel(context, sources, options.jobs, (inner, source) =>
-      buildRevision(inner, source, options, started),
+      buildSurely(inner, source, options, started),
     )
     await sumUp(context, results)
     return summarise(results, sources, options, (Date.now() - started) / 1000)
@@ -111,6 +111,17 @@ async function inParallel<Item, Result>(
   return results
 }
 
+/** Once more where what was all there was dropped before an image of it was begun. */
+async function buildSurely(...args: Parameters<typeof buildRevision>): Promise<RevisionResult> {
+  for (;;) {
+    try {
+      return await buildRevision(...args)
+    } catch (error) {
+      if (!(error instanceof SnapshotGone)) throw error
+    }
+  }
+}
+
 async function buildRevision(
   context: BuildContext,
   source: LoadedSource,
@@ -129,7 +140,7 @@ async function buildRevision(
   }
   try {
     const beforeBuild = () => askToMakeWay(context.project)
-    const wish = { ...options, rebuild, since, beforeBuild, ...(options.flatten ? { onlyLast } : {}) }
+    const wish = { ...options, rebuild, since, beforeBuild, lazy: true, ...(options.flatten ? { onlyLast } : {}) }
     const chain = await buildChain(context, source, wish)
     if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
     const images = await makeImages(context, {

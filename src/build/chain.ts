@@ -14,6 +14,8 @@ import {
   upTo,
 } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
+import { baseUse } from '../store/lease.ts'
+import { baseFolder } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
@@ -45,6 +47,8 @@ export interface ChainOptions {
   onlyLast?: ((below: Snapshot) => void) | undefined
   /** Steps that were merged into what is there, and may be gone themselves. */
   known?: KnownSteps
+  /** Where all is there, the caller holds what it will use by itself: mostly nothing. */
+  lazy?: boolean
 }
 
 export interface Chain {
@@ -142,7 +146,12 @@ export async function buildChain(
   const { label } = source
   const layers = upTo(source.layers, options.last)
   let chain = await planChain(context, source, layers, options.env, options.known)
-  const missing = countMissing(chain, options)
+  let missing = countMissing(chain, options)
+  const uses = !options.dryRun && (missing > 0 || !options.lazy)
+  if (uses) {
+    chain = await held(context, chain, () => planChain(context, source, layers, options.env, options.known))
+    missing = countMissing(chain, options)
+  }
   context.emit({ type: 'plan', label, steps: chain.steps.map((s) => s.name), missing })
   if (options.frozen && missing > 0) throw frozenError(chain, options)
   const result: ChainResult = { layers: [], top: undefined }
@@ -178,12 +187,27 @@ export async function buildChain(
     snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
     const plan = { env: options.env, known: options.known }
-    if (i + 1 < chain.steps.length) chain = await planOn(context, source, layers, plan, chain.base)
+    const { base } = chain
+    const replan = () => planOn(context, source, layers, plan, base)
+    if (i + 1 < chain.steps.length) chain = await held(context, await replan(), replan)
   }
+  if (!options.dryRun) context.store.touch(snapshots.map(({ manifest }) => manifest.id))
   const top = ground && 'snapshot' in ground ? ground.snapshot : undefined
   if (layers.length < source.layers.length) return { ...result, top }
   const steps = chain.steps.map(({ name }, i) => ({ name, snapshot: snapshots[i] as Snapshot }))
   return { ...result, top, complete: { base: chain.base?.digest, steps } }
+}
+
+/** The plan, with all that was found for it held in the store; made anew where something was dropped meanwhile. */
+async function held(context: BuildContext, plan: Chain, replan: () => Promise<Chain>): Promise<Chain> {
+  const { store, signal } = context
+  for (let chain = plan; ; chain = await replan()) {
+    const merged = chain.steps.flatMap(({ inner = [] }, i) => (chain.found[i] ? [] : inner))
+    const steps = await Promise.all(merged.map(({ key }) => chain.find(key)))
+    const ids = [...chain.found, ...steps].flatMap((there) => there?.manifest.id ?? [])
+    if (chain.base) await store.lease.add([baseUse(baseFolder(chain.base.digest))], signal)
+    if (await store.hold(ids, signal)) return chain
+  }
 }
 
 /** Thrown from wherever a step would be built next. */
@@ -280,17 +304,20 @@ class StepMaker {
   #inner(outer: Step): InnerSteps {
     const { source } = this.#chain
     const { env } = this.#options
+    const plan: InnerSteps['plan'] = async () => {
+      const find = finder(this.#context)
+      const contentOf = async (key: LayerKey) =>
+        (await find(key))?.manifest.contentId ?? this.#options.known?.get(key)?.contentId
+      const { parent, base } = outer.inputs
+      const on = { ...(parent ? { parent } : {}), ...(base ? { base } : {}) }
+      const keys = { arch: this.#context.arch, base, env, contentOf }
+      const steps = await planInner(source, outer.name, on, outer.layer?.steps ?? [], keys)
+      const found = await Promise.all(steps.map(({ key }) => find(key)))
+      const ids = found.flatMap((there) => there?.manifest.id ?? [])
+      return (await this.#context.store.hold(ids, this.#context.signal)) ? { steps, found } : await plan()
+    }
     return {
-      plan: async () => {
-        const find = finder(this.#context)
-        const contentOf = async (key: LayerKey) =>
-          (await find(key))?.manifest.contentId ?? this.#options.known?.get(key)?.contentId
-        const { parent, base } = outer.inputs
-        const on = { ...(parent ? { parent } : {}), ...(base ? { base } : {}) }
-        const keys = { arch: this.#context.arch, base, env, contentOf }
-        const steps = await planInner(source, outer.name, on, outer.layer?.steps ?? [], keys)
-        return { steps, found: await Promise.all(steps.map(({ key }) => find(key))) }
-      },
+      plan,
       again: (step, there) => innerAgain(step, there, this.#options, outer),
       known: this.#options.known ?? new Map(),
       make: async (step, ground, there) => await this.make(step, ground, there),

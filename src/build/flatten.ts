@@ -62,6 +62,9 @@ interface Staged {
   seconds: number
 }
 
+/** The snapshot that images are to be made of was dropped since it was looked up. */
+export class SnapshotGone extends Error {}
+
 /** Writes the images, in the order of the targets; those that are already what would be written are left alone. */
 export async function makeImages(context: BuildContext, job: ImageJob): Promise<BuiltImage[]> {
   const known = await Promise.all(
@@ -72,6 +75,7 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
     }),
   )
   const stale = known.filter(({ record }) => !record)
+  if (stale.length > 0 && !(await context.store.hold([job.top.manifest.id], context.signal))) throw new SnapshotGone()
   const { written: staged, seal } = await stageSealed(context, job, stale)
   if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
   const images: BuiltImage[] = []

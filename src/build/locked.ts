@@ -34,7 +34,8 @@ export async function buildLocked(
   )
   try {
     const there = await findSnapshot(context, step.key)
-    if (there && (!job.forced || Date.parse(there.manifest.builtAt) >= job.since))
+    const fresh = there && (!job.forced || Date.parse(there.manifest.builtAt) >= job.since)
+    if (fresh && (await context.store.hold([there.manifest.id], context.signal)))
       return { snapshot: there, seconds: (Date.now() - started) / 1000, built: false }
     const signal = AbortSignal.any([context.signal, lock.lost])
     return { ...(await make({ ...context, signal })), built: true }

@@ -11,6 +11,7 @@ import { imageRecord } from '../store/images.ts'
 import { baseFolder, overlayName } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
+import { holdBehind } from './behind.ts'
 import { buildChain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
@@ -147,7 +148,11 @@ async function built(
 ): Promise<Snapshot> {
   const { found } = await planChain(context, source, upTo(source.layers, last), env)
   const top = found.at(-1)
-  if (top && found.every((one) => one)) return top
+  const ids = found.flatMap((there) => there?.manifest.id ?? [])
+  if (top && ids.length === found.length && (await context.store.hold(ids, context.signal))) {
+    context.store.touch(ids)
+    return top
+  }
   const fixed = { rebuild: new Set<string>(), frozen: false, dryRun: false, keepFailed: false, since: Date.now() }
   const chain = await buildChain(context, source, { ...fixed, last, env, secrets })
   if (chain.failed) throw chain.failed.error
@@ -185,6 +190,7 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
       hint: `give more of it: ${found.map((one) => short(one.id)).join(', ')}`,
     })
   }
+  if (manifest) await context.store.hold([manifest.id], context.signal)
   const snapshot = manifest && (await context.store.get(snapshotId(manifest.id)))
   if (snapshot) return await snapshotSide(context, snapshot, name)
   throw new VlbError(
@@ -198,6 +204,7 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
 async function imageFile(sources: Sources, file: string, label: string): Promise<Side> {
   const { context } = sources
   const ours = (await namesOtherFiles(file)) && (await imageRecord(context.store.root, file))
+  if (ours) await holdBehind(context, file)
   const format = ours ? 'qcow2' : (await inspectDisk(file, printable(label))).format
   const work = await context.store.scratch.folder()
   await mkdir(join(work, 'ns'))

@@ -81,5 +81,8 @@ function packagesFile(context: BuildContext, manifest: Manifest): string {
 /** The packages of a snapshot; looked for where an older git vlb left no list. */
 export async function packagesOf(context: BuildContext, { manifest, file }: Snapshot): Promise<PackageList> {
   const text = await readFile(packagesFile(context, manifest), 'utf8').catch(() => '')
-  return readPackageList(text) ?? (await lookFor(context, file, manifest.disk)).list ?? packageList({})
+  const known = readPackageList(text)
+  if (known) return known
+  await context.store.hold([manifest.id], context.signal)
+  return (await lookFor(context, file, manifest.disk)).list ?? packageList({})
 }

@@ -56,7 +56,8 @@ export async function openProject(cwd: string): Promise<Project> {
     ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured))
     : join(repo.commonDir, 'vlb')
   const prefix = relative(repo.worktree ?? folder, folder)
-  return { repo, folder, prefix, settings, store: new LocalStore(root), recovered }
+  const store = new LocalStore(root, { commonDir: repo.commonDir, prefix })
+  return { repo, folder, prefix, settings, store, recovered }
 }
 
 function expandHome(path: string): string {

@@ -12,6 +12,7 @@ import type { BuiltLayer } from '../core/results.ts'
 import { logHeading } from '../core/rolled-up.ts'
 import { allocatedBytes, sync } from '../host/files.ts'
 import { checkImage, copyOverlay, nameBacking, rebaseOverlay, sameDisk } from '../image/qcow2.ts'
+import { hashBody, overlayDigest } from '../store/digest.ts'
 import { logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
@@ -96,10 +97,12 @@ async function merge(
   await nameBacking(overlay, snapshotBelow(top, backing.building), formatBelow(top, backing.format), context.signal)
   await rebaseOverlay(overlay, backing.building, backing.format, context.signal)
   // The flush, which the store would wait for, takes as long as the comparison.
+  const body = hashBody(overlay, context.signal)
   const [same] = await Promise.all([
     sameDisk(top.file, overlay, context.signal),
     checkImage(overlay, context.signal),
     sync(overlay),
+    body,
   ])
   if (!same) {
     throw new VlbError('VLB_STORE_DAMAGED', `the merged snapshot of ${step.name} is not the disk that its steps left`, {
@@ -111,6 +114,7 @@ async function merge(
   const packages = await takePackages(context, top, work)
   return await context.store.put(work, {
     ...(await describe(context, job, recordOf(made, top, known), top)),
+    digest: await overlayDigest(overlay, body),
     ...packages,
   })
 }

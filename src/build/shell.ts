@@ -6,6 +6,7 @@ import { checkEnvironment, findLayer } from '../core/plan.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import type { ScriptRun } from '../image/sandbox.ts'
 import { shellInImage } from '../image/shell.ts'
+import { failureUse } from '../store/lease.ts'
 import { overlayName, snapshotReference } from '../store/local.ts'
 import type { Attempt, Failure, Snapshot } from '../store/store.ts'
 import { buildChain } from './chain.ts'
@@ -110,6 +111,7 @@ async function shellInFailure(context: BuildContext, request: ShellRequest): Pro
   const failure = await findFailure(context, request.target)
   const folder = context.store.path('failed', failure.key)
   const attempt = failure.attempt
+  await context.store.lease.add([failureUse(failure.key)], context.signal)
   if (!attempt || !(await stat(join(folder, overlayName)).catch(() => undefined))) {
     throw new VlbError('VLB_NOTHING_KEPT', `the disk of ${failure.layer}'s failure is not kept any more`, {
       hint: 'build it again: git vlb build --keep-failed',

@@ -13,6 +13,7 @@ import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
 import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
+import { hashBody, overlayDigest } from '../store/digest.ts'
 import { overlayName } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
 import { fail, keep } from './failure.ts'
@@ -45,11 +46,14 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     const made = await make(context, job, log)
     await log.end()
     if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
+    const body = hashBody(join(work, overlayName), context.signal)
+    body.catch(() => {})
     await checkOverlay(context, job, made.layout)
     const packages = await writePackages(context, work, made.layout, parentOf(job), step.inputs.kind === 'disk')
     const backing = backingOf(job)
     if (backing) await nameBacking(join(work, overlayName), backing.stored, backing.format, context.signal)
-    const manifest = { ...(await describe(context, job, made.layout, seconds())), packages }
+    const digest = await overlayDigest(join(work, overlayName), body)
+    const manifest = { ...(await describe(context, job, made.layout, seconds())), digest, packages }
     for (const name of leavings) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
   } catch (error) {

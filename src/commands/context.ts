@@ -44,6 +44,7 @@ export async function withProject<T>(
     })
   } finally {
     await project.store.scratch.close()
+    await project.store.lease.release()
   }
 }
 

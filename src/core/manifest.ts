@@ -19,6 +19,8 @@ export interface Manifest {
   disk: DiskLayout
   /** Length of layer.qcow2 in bytes: a cheap check for truncation. */
   fileBytes: number
+  /** What layer.qcow2 holds, for `git vlb cache verify`; absent where an older git vlb built it. */
+  digest?: OverlayDigest
   /** Bytes it takes on the host's disk. */
   bytes: number
   /** How long its script ran, with attach and detach. */
@@ -35,6 +37,12 @@ export interface Manifest {
   base?: string
   /** Of a rolled-up layer: what it was merged from, in order. */
   steps?: MergedStep[]
+}
+
+/** SHA-256 of an overlay's first bytes, which name its backing file, and of all behind them. */
+export interface OverlayDigest {
+  head: string
+  rest: string
 }
 
 export interface MergedStep {
@@ -76,6 +84,8 @@ export interface BaseRecord {
   file: string
   imageFormat: 'qcow2' | 'raw'
   fileBytes: number
+  /** SHA-256 of that file; absent where an older git vlb brought it. */
+  sha256?: string
   disk: Omit<DiskLayout, 'root'>
   source: string
   addedAt: string

@@ -73,6 +73,10 @@ export async function allocatedBytes(path: string): Promise<number> {
 export interface HashOptions {
   signal?: AbortSignal
   onProgress?: (done: number) => void
+  /** Bytes that are left out at the start. */
+  from?: number
+  /** Where to end, counted from the start of the file. */
+  to?: number
 }
 
 /** Digest of a file's bytes in hex, read in pieces. */
@@ -85,10 +89,11 @@ export async function hashFile(
   const handle = await open(path, 'r')
   try {
     const buffer = Buffer.allocUnsafe(4 * 2 ** 20)
-    let done = 0
+    let done = options.from ?? 0
     for (;;) {
       options.signal?.throwIfAborted()
-      const { bytesRead } = await handle.read(buffer, 0, buffer.length)
+      const wanted = Math.min(buffer.length, (options.to ?? Number.POSITIVE_INFINITY) - done)
+      const { bytesRead } = await handle.read(buffer, 0, wanted, done)
       if (bytesRead === 0) return hash.digest('hex')
       hash.update(buffer.subarray(0, bytesRead))
       done += bytesRead

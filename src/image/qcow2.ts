@@ -88,6 +88,16 @@ export async function namesOtherFiles(path: string): Promise<boolean> {
   return parseQcow2Header(await head(path, 512))?.backing ?? false
 }
 
+/** The backing file's name as it stands in a qcow2; undefined where there is none, or none that could be one. */
+export async function backingName(path: string): Promise<string | undefined> {
+  const start = await head(path, 512)
+  if (!parseQcow2Header(start)?.backing) return undefined
+  const [at, length] = [Number(start.readBigUInt64BE(8)), start.readUInt32BE(16)]
+  // Its longest name is 1023 bytes, in the first cluster.
+  if (length > 1023 || at + length > 2 ** 21) return undefined
+  return (await head(path, at + length)).subarray(at).toString('utf8')
+}
+
 async function head(path: string, length: number): Promise<Buffer> {
   const file = await open(path, 'r')
   try {

@@ -15,6 +15,8 @@ export interface ImageRecord {
   /** The file as we left it; anything that wrote to it since shows here. */
   identity: string
   bytes: number
+  /** Where it is, absolute; gc forgets what is gone. */
+  path?: string
   /** What was taken away before it was written. */
   seal?: SealedStep[]
   sha256?: string
@@ -93,7 +95,7 @@ function openOld(image: string): number | undefined {
 }
 
 export async function saveImageRecord(store: string, image: string, record: ImageRecord): Promise<void> {
-  await writeAtomic(recordPath(store, image), `${JSON.stringify(record)}\n`)
+  await writeAtomic(recordPath(store, image), `${JSON.stringify({ ...record, path: image })}\n`)
 }
 
 /** Another text after each start of the host (random(4)). */

@@ -6,7 +6,7 @@
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
@@ -15,6 +15,8 @@ import { type Manifest, parseManifest } from '../core/manifest.ts'
 import { explainWriteError, makeFolders, sync, writeAtomic } from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
+import { Lease } from './lease.ts'
+import { type RegisteredProject, register } from './registry.ts'
 import type { Damage, Failure, Snapshot, Store } from './store.ts'
 
 const layoutVersion = '1'
@@ -24,6 +26,9 @@ const folders = [
   'chain',
   'caches',
   'keys',
+  'used',
+  'leases',
+  'repositories',
   'failed',
   'images',
   'records',
@@ -55,10 +60,17 @@ export function baseReference(digest: string, file: string): BackingReference {
 export class LocalStore implements Store {
   readonly root: string
   readonly scratch: Scratch
+  readonly lease: Lease
+  /** Whether something was put into it. */
+  grown = false
+  readonly #project: RegisteredProject | undefined
 
-  constructor(root: string) {
+  /** `project` is what the store is used for: as soon as something is written, the store knows of it. */
+  constructor(root: string, project?: RegisteredProject) {
     this.root = root
     this.scratch = new Scratch(join(root, 'tmp'))
+    this.lease = new Lease(root)
+    this.#project = project
   }
 
   path(...parts: string[]): string {
@@ -80,6 +92,7 @@ export class LocalStore implements Store {
           },
         )
       }
+      if (this.#project) await register(this.root, this.#project)
     } catch (error) {
       throw explainWriteError(error, this.root)
     }
@@ -100,6 +113,27 @@ export class LocalStore implements Store {
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
     const manifest = this.#manifest(id)
     return manifest === undefined || manifest === 'unreadable' ? undefined : await this.#snapshot(manifest)
+  }
+
+  /**
+   * From now on these stay, with all that they stand on, until we end: true if they are still there. Whoever plans with
+   * snapshots and then uses them holds them in between, and plans anew where one is gone.
+   */
+  async hold(ids: readonly SnapshotId[], signal: AbortSignal): Promise<boolean> {
+    await this.lease.add(ids, signal)
+    return ids.every((id) => sizeOf(this.path('snapshots', id, 'manifest.json')) !== undefined)
+  }
+
+  /** Remembers that they were used, for the order in which gc drops snapshots. */
+  touch(ids: readonly SnapshotId[]): void {
+    for (const id of ids) {
+      try {
+        // An empty file that is cut to nothing is as good as new (open(2), O_TRUNC), for all who may write to it.
+        closeSync(openSync(this.path('used', id), 'w', 0o664))
+      } catch {
+        // A store that can only be read is used as well.
+      }
+    }
   }
 
   /** Makes its name in chain/ if need be. */
@@ -163,6 +197,8 @@ export class LocalStore implements Store {
   }
 
   async put(staging: string, manifest: Manifest): Promise<Snapshot> {
+    this.grown = true
+    await this.lease.add([manifest.id], new AbortController().signal)
     const overlay = join(staging, overlayName)
     // Whoever writes to a snapshot by mistake breaks all that stand on it.
     await chmod(overlay, 0o444)
@@ -215,6 +251,7 @@ export class LocalStore implements Store {
 
   /** Keeps what a failed build left: log and overlay. Overlays of earlier failures go, unless they were to be kept. */
   async keepFailure(staging: string, failure: Omit<Failure, 'log'>, keep: boolean): Promise<Failure> {
+    this.grown = true
     for (const old of await this.#failures()) {
       if (!old.keep && old.key !== failure.key) await rm(this.path('failed', old.key, overlayName), { force: true })
     }
