@@ -14,9 +14,9 @@ import type { BaseRecord } from '../core/manifest.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
-import { copyShared, explainWriteError, fileIdentity, hashFile, sync, writeAtomic } from '../host/files.ts'
+import { explainWriteError, fileIdentity, hashFile, sync, syncFolder, writeDown } from '../host/files.ts'
 import { failure, run, spawn, ToolError } from '../host/run.ts'
-import { inspectDisk } from '../image/qcow2.ts'
+import { copyDisk, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
 import { baseFolder } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
@@ -88,7 +88,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
         hint: 'correct base.path in vlb.yaml',
       })
     const identity = `file:${file}:${await fileIdentity(file)}`
-    return { identity, path: file, copyTo: (target) => copyShared(file, target) }
+    return { identity, path: file, copyTo: (target) => copyDisk(file, target, context.signal) }
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not there (looked for ${file})`, {
@@ -113,18 +113,18 @@ async function rememberedDigest(
   file: LocalFile,
   algorithm: 'sha256' | 'sha512',
 ): Promise<string> {
-  const note = context.store.path('digests', createHash('sha256').update(`${algorithm}:${file.identity}`).digest('hex'))
-  const known = await readFile(note, 'utf8').catch(() => '')
+  const note = ['digests', createHash('sha256').update(`${algorithm}:${file.identity}`).digest('hex')]
+  const known = await readFile(context.store.path(...note), 'utf8').catch(() => '')
   if (/^[0-9a-f]{64,128}\n$/.test(known)) return known.trim()
   const path = file.path ?? join(await context.store.scratch.folder(), 'base')
   if (file.path === undefined) await file.copyTo(path)
   const hex = await hashWithProgress(context, 'reading the base', path, algorithm)
   try {
     await mkdir(context.store.path('digests'), { recursive: true })
-    await writeAtomic(note, `${hex}\n`)
+    await context.store.write(note, `${hex}\n`)
   } catch (error) {
     // A store that can only be read still has a status to show.
-    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'ENOSPC', 'EDQUOT')) throw error
+    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'VLB_HOST_SPACE')) throw error
   }
   return hex
 }
@@ -175,10 +175,7 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
   })
   await rm(join(work, 'ns'), { recursive: true })
   await chmod(join(work, file), 0o444)
-  const [sha256] = await Promise.all([
-    hashFile(join(work, file), 'sha256', { signal: context.signal }),
-    sync(join(work, file)),
-  ])
+  const sha256 = await hashFile(join(work, file), 'sha256', { signal: context.signal })
   const record: BaseRecord = {
     format: 1,
     digest: base.digest,
@@ -190,7 +187,8 @@ async function importBase(context: BuildContext, base: Base): Promise<BaseRecord
     source: base.source,
     addedAt: new Date().toISOString(),
   }
-  await writeAtomic(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
+  await writeDown(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
+  await syncFolder(work)
   await rename(work, context.store.path('bases', baseFolder(base.digest)))
   context.store.grown = true
   await sync(context.store.path('bases'))

@@ -105,7 +105,7 @@ export async function imageOfFile(context: BuildContext, path: string, shown: st
   const head = Buffer.alloc(512)
   const handle = await open(path, 'r')
   const { bytesRead } = await handle.read(head, 0, head.length, 0).finally(() => handle.close())
-  if (parseQcow2Header(head.subarray(0, bytesRead))?.backing && (await imageRecord(context.store.root, path))) {
+  if (parseQcow2Header(head.subarray(0, bytesRead))?.backing && (await imageRecord(context.store, path))) {
     await holdBehind(context, path)
     return { path, format: 'qcow2' }
   }

@@ -1,13 +1,13 @@
 // The seed disk of a project: the files of cloud-init/, from the working tree or a revision, checked and made a disk.
-import { lstat, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { lstat, readdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { composeSeed, pickSeedFiles, type Seed, type SeedFile, seedFolder } from '../core/cloud-init.ts'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { treeId } from '../core/ids.ts'
 import type { SeedResult } from '../core/results.ts'
 import { formatBytes } from '../core/units.ts'
 import { lookup } from '../git/objects.ts'
-import { makeFolders } from '../host/files.ts'
+import { makeFolders, moveInto } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { programPath } from '../host/tools.ts'
 import { makeSeed, seedFormat } from '../image/seed.ts'
@@ -42,11 +42,9 @@ export async function writeSeed(context: BuildContext, request: SeedRequest): Pr
     throw new VlbError('VLB_CLOUD_INIT', complaint, { hint: 'to leave this check out: git vlb cloud-init --no-schema' })
   await makeFolders(dirname(path))
   // Beside its place, where the janitor knows it: complete or not there.
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`)
-  context.store.scratch.watch(temporary)
-  await rm(temporary, { force: true })
+  const temporary = context.store.scratch.beside(path)
   const bytes = await makeSeed(work, [...seed.files.keys()], temporary, context.signal)
-  await rename(temporary, path)
+  await moveInto(temporary, path)
   return { path, format, bytes, instanceId: seed.instanceId, files: [...seed.files.keys()] }
 }
 

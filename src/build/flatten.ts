@@ -1,5 +1,5 @@
 // The last step: the chain written into image files, one for each format; or, with --no-flatten, an overlay on the chain.
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { readFile, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { VlbError } from '../core/errors.ts'
@@ -70,7 +70,7 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
   const known = await Promise.all(
     job.targets.map(async (target) => {
       const recipe = imageRecipe(job, target)
-      const record = await imageRecord(context.store.root, target.path)
+      const record = await imageRecord(context.store, target.path)
       return { target, recipe, record: record?.recipe === recipe ? record : undefined }
     }),
   )
@@ -107,10 +107,15 @@ async function place(
     const { size, blocks } = await stat(temporary)
     const sparse = job.flatten && (target.format === 'raw' || target.format === 'vpc')
     const bytes = sparse ? blocks * 512 : size
-    return await placeImage(context.store.root, temporary, target.path, { recipe, bytes, seal })
+    return await placeImage(context.store, temporary, target.path, { recipe, bytes, seal }, flushes(context))
   } catch (error) {
     throw explainWriteError(error, target.path)
   }
+}
+
+/** Waiting for the disk can take longer than all else of a build, so it is done for those who ask for it. */
+function flushes({ project }: BuildContext): boolean {
+  return ['true', 'yes', 'on', '1'].includes((project.settings.get('fsync') ?? '').toLowerCase())
 }
 
 /** Whether others can be made from it as fast as a disk image can be read. */
@@ -195,10 +200,7 @@ async function write(
 
 /** A name beside the image for a file that goes there by a rename; what is left of it is removed when we end. */
 function temporaryFor(context: BuildContext, path: string): string {
-  const name = `.${basename(path)}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
-  const temporary = join(dirname(path), name)
-  context.store.scratch.watch(temporary)
-  return temporary
+  return context.store.scratch.beside(path)
 }
 
 async function overlay(context: BuildContext, job: ImageJob, target: string): Promise<void> {
@@ -271,7 +273,7 @@ function taskOf(path: string): string {
 async function digestOf(context: BuildContext, path: string, record: ImageRecord): Promise<string> {
   if (record.sha256) return record.sha256
   const sha256 = await hashFile(path, 'sha256', { signal: context.signal })
-  await saveImageRecord(context.store.root, path, { ...record, sha256 })
+  await saveImageRecord(context.store, path, { ...record, sha256 })
   return sha256
 }
 

@@ -1,9 +1,9 @@
 // What a guest wrote, kept for a look: an overlay on its image, in build/.
-import { rename, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { DiskFormat } from '../core/output.ts'
-import { fileIdentity, makeFolders } from '../host/files.ts'
+import { fileIdentity, makeFolders, moveInto } from '../host/files.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import { saveImageRecord } from '../store/images.ts'
 import type { BuildContext } from './context.ts'
@@ -35,18 +35,17 @@ export async function overlayToKeep(
     })
   }
   await makeFolders(folder)
-  const temporary = `.${name}.${process.pid}.tmp`
-  context.store.scratch.watch(join(folder, temporary))
+  const path = context.store.scratch.beside(target)
   const backing = { reference: image.path, format: image.format }
-  await createOverlay(folder, temporary, backing, undefined, context.signal)
-  return { path: join(folder, temporary), target }
+  await createOverlay(folder, basename(path), backing, undefined, context.signal)
+  return { path, target }
 }
 
 /** Puts it where it is found; the store remembers that it is ours, so that it may name its image. */
 export async function keepOverlay(context: BuildContext, { path, target }: Overlay): Promise<string> {
-  await rename(path, target)
+  await moveInto(path, target)
   const { size } = await stat(target)
-  await saveImageRecord(context.store.root, target, {
+  await saveImageRecord(context.store, target, {
     recipe: 'kept',
     identity: await fileIdentity(target),
     bytes: size,

@@ -203,7 +203,7 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
 /** What its own bytes say it is; one that names other files only if we wrote it. */
 async function imageFile(sources: Sources, file: string, label: string): Promise<Side> {
   const { context } = sources
-  const ours = (await namesOtherFiles(file)) && (await imageRecord(context.store.root, file))
+  const ours = (await namesOtherFiles(file)) && (await imageRecord(context.store, file))
   if (ours) await holdBehind(context, file)
   const format = ours ? 'qcow2' : (await inspectDisk(file, printable(label))).format
   const work = await context.store.scratch.folder()

@@ -1,12 +1,11 @@
 // The package list of a snapshot: written with it, and taken over from the parent where nothing was installed.
 import { createHash, randomBytes } from 'node:crypto'
-import { link, mkdir, readFile } from 'node:fs/promises'
+import { link, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DiskLayout } from '../core/disk.ts'
 import { VlbError } from '../core/errors.ts'
 import type { Manifest } from '../core/manifest.ts'
 import { type PackageList, packageList, packageListText, packagesName, readPackageList } from '../core/packages.ts'
-import { writeAtomic } from '../host/files.ts'
 import { askForPackages, type FoundPackages, foundPackages } from '../image/packages.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import { probePackages } from '../image/sandbox.ts'
@@ -54,7 +53,7 @@ export async function writePackages(
 
 async function write(file: string, { state, list }: FoundPackages): Promise<ListRecord> {
   const text = packageListText(list ?? packageList({}))
-  await writeAtomic(file, text)
+  await writeFile(file, text)
   return { digest: createHash('sha256').update(text).digest('hex'), state }
 }
 

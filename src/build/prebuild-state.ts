@@ -31,7 +31,8 @@ export async function runningPrebuild(project: Project): Promise<PrebuildState |
 
 export async function writePrebuild(project: Project, state: PrebuildState): Promise<void> {
   await mkdir(join(prebuildPath(project, 'json'), '..'), { recursive: true })
-  await writeAtomic(prebuildPath(project, 'json'), `${JSON.stringify(state, null, 2)}\n`)
+  const path = prebuildPath(project, 'json')
+  await writeAtomic(path, `${JSON.stringify(state, null, 2)}\n`, project.store.scratch.beside(path))
 }
 
 /** For `git vlb status`: one small file, and one of /proc if it says that it runs. */

@@ -1,6 +1,6 @@
 // Records of builds: kept in the notes of the commits that were built, read back for comparisons of what was built when.
 import { createHash } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import packageJson from '../../package.json' with { type: 'json' }
 import { hasErrorCode, printable } from '../core/errors.ts'
 import { type Digest, short } from '../core/ids.ts'
@@ -38,12 +38,12 @@ export async function keepRecord(context: BuildContext, source: LoadedSource, bu
   const record = makeRecord(context, source, built)
   const memory = memoryFile(context, commit, record)
   const digest = createHash('sha256').update(recordText(record)).digest('hex')
-  const remembered = await readFile(memory, 'utf8').catch(() => '')
+  const remembered = await readFile(context.store.path(...memory), 'utf8').catch(() => '')
   const state = await notesState(context.project.repo)
   if (state !== '' && remembered === `${digest} ${state}\n`) return
   try {
     await writeRecord(context, commit, record, built.chain)
-    await writeFile(memory, `${digest} ${await notesState(context.project.repo)}\n`)
+    await context.store.write(memory, `${digest} ${await notesState(context.project.repo)}\n`)
   } catch (error) {
     warn(context, 'this build', error)
   }
@@ -83,9 +83,9 @@ function wantsNotes({ project }: BuildContext): boolean {
 }
 
 /** Where is noted that a record was kept, so that the next build need not ask git. */
-function memoryFile(context: BuildContext, commit: string, { path, given = [] }: BuildRecord): string {
+function memoryFile(context: BuildContext, commit: string, { path, given = [] }: BuildRecord): string[] {
   const what = JSON.stringify([context.project.repo.commonDir, path, commit, given])
-  return context.store.path('records', createHash('sha256').update(what).digest('hex').slice(0, 40))
+  return ['records', createHash('sha256').update(what).digest('hex').slice(0, 40)]
 }
 
 export function makeRecord(context: BuildContext, source: LoadedSource, built: Recorded): BuildRecord {

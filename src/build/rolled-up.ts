@@ -11,7 +11,7 @@ import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
 import { logHeading } from '../core/rolled-up.ts'
 import { allocatedBytes, sync } from '../host/files.ts'
-import { checkImage, copyOverlay, nameBacking, rebaseOverlay, sameDisk } from '../image/qcow2.ts'
+import { checkImage, copyDisk, nameBacking, rebaseOverlay, sameDisk } from '../image/qcow2.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
 import { logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
@@ -93,7 +93,7 @@ async function merge(
   const told = made.length === 1 ? 'taken over from its one step' : `merging ${made.length} snapshots into one`
   context.emit({ type: 'step-output', label, name: step.name, line: told })
   const overlay = join(work, overlayName)
-  await copyOverlay(join(context.store.path('snapshots', top.manifest.id), overlayName), overlay, context.signal)
+  await copyDisk(join(context.store.path('snapshots', top.manifest.id), overlayName), overlay, context.signal)
   await nameBacking(overlay, snapshotBelow(top, backing.building), formatBelow(top, backing.format), context.signal)
   await rebaseOverlay(overlay, backing.building, backing.format, context.signal)
   // The flush, which the store would wait for, takes as long as the comparison.

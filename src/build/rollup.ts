@@ -1,6 +1,6 @@
 // `git vlb rollup`: several layers become one, in the repository and in the store. All that takes time comes first, and
 // leaves nothing but snapshots; the repository changes at the end, at once.
-import { lstat, readdir, readFile, writeFile } from 'node:fs/promises'
+import { lstat, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
 import { type Layer, stepsFolder } from '../core/layer.ts'
@@ -21,6 +21,7 @@ import {
 } from '../git/moves.ts'
 import { currentBranch } from '../git/repo.ts'
 import { switchTo } from '../git/switch.ts'
+import { writeAtomic } from '../host/files.ts'
 import { buildChain, type Chain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { type LoadedSource, loadTree, loadWorkingTree, type Project } from './project.ts'
@@ -219,7 +220,10 @@ async function changeRepository(
     scratch,
   )
   // git-commit(1) begins with what it finds there.
-  if (!commit) await writeFile(join(repo.gitDir, 'MERGE_MSG'), message)
+  if (!commit) {
+    const path = join(repo.gitDir, 'MERGE_MSG')
+    await writeAtomic(path, message, context.store.scratch.beside(path))
+  }
   await refreshIndex(repo)
   return commit ?? null
 }

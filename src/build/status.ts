@@ -149,7 +149,7 @@ async function imageState(context: BuildContext, source: LoadedSource, chain: Ch
   const path = sets[0]?.targets[0]?.path ?? ''
   let known = await exists(path)
   for (const { flatten, targets } of sets) {
-    const records = await Promise.all(targets.map((target) => imageRecord(context.store.root, target.path)))
+    const records = await Promise.all(targets.map((target) => imageRecord(context.store, target.path)))
     known ||= records.some((record) => record)
     if (!top) continue
     const wanted = targets.map((target) => imageRecipe({ top, flatten, machine, seal }, target))

@@ -40,7 +40,7 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
   const { request, settings, image, choice, patterns } = test
   const machines = machinesOf(settings, request)
   const uefi = machines.some(({ firmware }) => firmware === 'uefi') ? await findUefi() : undefined
-  const recipe = (await imageRecord(context.store.root, image.path))?.recipe
+  const recipe = (await imageRecord(context.store, image.path))?.recipe
   const wanted = {
     key: checksKey(test.source, machines, patterns),
     seed: seedDigest(settings.seed),
@@ -91,7 +91,7 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
   if (ok) {
     const at = new Date().toISOString()
     const pass = { at, checks: test.plan.checks.length, machines: checked.machines.map(({ name }) => name) }
-    if (recipe !== undefined) await savePass(context.store.root, recipe, { ...wanted, ...pass })
+    if (recipe !== undefined) await savePass(context.store, recipe, { ...wanted, ...pass })
     const { checks: tree } = test.source
     const tests = { ...pass, ...(tree === undefined ? {} : { tree }) }
     if (image.contentId) await keepTests(context, test.source, image.contentId, tests)

@@ -1,13 +1,15 @@
 // git vlb init: a project that builds as it is.
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { configFile } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
 import type { CommandResult } from '../core/results.ts'
 import { createRepository, openRepository } from '../git/repo.ts'
 import { makeFolders } from '../host/files.ts'
+import { Scratch } from '../host/scratch.ts'
 import { type CommandContext, choice } from './context.ts'
 import type { Options } from './table.ts'
-import { copyTemplate, targetName, templateFiles } from './templates.ts'
+import { type Content, contentOf, targetName, templateFiles, writeFileOf } from './templates.ts'
 
 export const templateNames = ['debian', 'busybox', 'url'] as const
 
@@ -16,21 +18,44 @@ export async function init(context: CommandContext, [folder]: string[], options:
   const directory = resolve(context.cwd, folder ?? '.')
   const { root, files } = await templateFiles(template)
   const targets = files.map(targetName)
-  await refuseToOverwrite(directory, targets)
+  const contents = await Promise.all(files.map((file) => contentOf(join(root, file))))
+  const there = await refuseToOverwrite(directory, targets, contents)
   await makeFolders(directory)
   const createdRepository = await ensureRepository(directory)
-  for (const [i, file] of files.entries()) await copyTemplate(join(root, file), join(directory, targets[i] ?? file))
+  const scratch = new Scratch(directory)
+  try {
+    // vlb.yaml is the last: with it a project is complete.
+    for (const [i, target] of targets.entries()) {
+      const path = join(directory, target)
+      if (target !== configFile && !there.has(target))
+        await writeFileOf(contents[i] as Content, path, scratch.beside(path))
+    }
+    const path = join(directory, configFile)
+    await writeFileOf(contents[targets.indexOf(configFile)] as Content, path, scratch.beside(path))
+  } finally {
+    await scratch.close()
+  }
   return { kind: 'init', data: { directory, template, files: targets, createdRepository } }
 }
 
-/** Looks at all files before it writes the first: nothing is half done. */
-async function refuseToOverwrite(directory: string, targets: string[]): Promise<void> {
-  for (const target of targets) {
-    if (!(await stat(join(directory, target)).catch(() => undefined))) continue
+/**
+ * Looks at all files before it writes the first: nothing is half done. Where there is no vlb.yaml yet, files that are just
+ * as they would be written are taken for those of an init that was cut off; returns their names.
+ */
+async function refuseToOverwrite(directory: string, targets: string[], contents: Content[]): Promise<Set<string>> {
+  const there = new Set<string>()
+  for (const [i, target] of targets.entries()) {
+    const path = join(directory, target)
+    if (!(await stat(path).catch(() => undefined))) continue
+    if (target !== configFile && (await readFile(path).catch(() => undefined))?.equals(contents[i]?.bytes as Buffer)) {
+      there.add(target)
+      continue
+    }
     throw new VlbError('VLB_EXISTS', `${join(directory, target)} is there already; nothing was written`, {
       hint: 'give another folder: git vlb init DIR',
     })
   }
+  return there
 }
 
 async function ensureRepository(directory: string): Promise<boolean> {

@@ -6,7 +6,7 @@ import { compareLayerNames, isLayerName } from '../core/layer.ts'
 import type { CommandResult } from '../core/results.ts'
 import { type CommandContext, text, withProject } from './context.ts'
 import type { Options } from './table.ts'
-import { copyTemplate, templateFiles } from './templates.ts'
+import { contentOf, templateFiles, writeLayer } from './templates.ts'
 
 export async function newLayer(
   context: CommandContext,
@@ -14,7 +14,7 @@ export async function newLayer(
   options: Options,
 ): Promise<CommandResult> {
   const { layerFolders } = await import('../git/worktree.ts')
-  return await withProject(context, async ({ project }) => {
+  return await withProject(context, async ({ project, store }) => {
     if (!(await stat(join(project.folder, 'vlb.yaml')).catch(() => undefined))) {
       throw new VlbError('VLB_NO_PROJECT', `no vlb.yaml in ${project.folder} or above it`, {
         hint: 'start a project here: git vlb init',
@@ -22,8 +22,8 @@ export async function newLayer(
     }
     const folder = nextName(await layerFolders(project.folder), name, text(options, 'after'))
     const { root } = await templateFiles('layer')
-    const script = join(project.folder, folder, 'build-layer')
-    await copyTemplate(join(root, 'build-layer'), script)
+    const content = await contentOf(join(root, 'build-layer'))
+    const script = await writeLayer(store.scratch, join(project.folder, folder), content)
     return { kind: 'new', data: { name: folder, script } }
   })
 }

@@ -1,5 +1,4 @@
 // git vlb shell
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { BuildContext } from '../build/context.ts'
 import type { Typed } from '../build/shell.ts'
@@ -8,6 +7,7 @@ import { type CommandContext, environmentValue, list, nbdDevice, text, withProje
 import { nextName } from './new.ts'
 import { readSecrets } from './secrets.ts'
 import type { Options } from './table.ts'
+import { writeLayer } from './templates.ts'
 import { readValues } from './values.ts'
 
 export async function shell(context: CommandContext, [target]: string[], options: Options): Promise<CommandResult> {
@@ -38,15 +38,13 @@ async function recordPath({ project }: BuildContext, name: string): Promise<stri
 }
 
 async function writeRecord(
-  { project }: BuildContext,
+  { project, store }: BuildContext,
   script: string,
   typed: readonly Typed[],
   edit: boolean,
 ): Promise<void> {
   const { recordedScript } = await import('../build/shell.ts')
-  await mkdir(dirname(script), { recursive: true })
-  await writeFile(script, recordedScript(typed), { flag: 'wx' })
-  await chmod(script, 0o755)
+  await writeLayer(store.scratch, dirname(script), { bytes: Buffer.from(recordedScript(typed)), executable: true })
   if (!edit || process.stdin.isTTY !== true) return
   const { openEditor } = await import('../git/repo.ts')
   await openEditor(project.repo, script)

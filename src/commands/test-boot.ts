@@ -1,5 +1,6 @@
 // git vlb test-boot
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
+import type { BuildContext } from '../build/context.ts'
 import { VlbError } from '../core/errors.ts'
 import type { BootResult, CommandResult } from '../core/results.ts'
 import { parseDuration, parseSize } from '../core/units.ts'
@@ -19,8 +20,9 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
     ])
   const bridge = text(options, 'bridge')
   const screenshot = text(options, 'screenshot')
-  const data = await withProject(context, async (project) =>
-    run(project, {
+  const junit = text(options, 'junit')
+  const data = await withProject(context, async (project) => {
+    const found = await run(project, {
       target,
       cwd: context.cwd,
       expect: list(options, 'expect'),
@@ -46,10 +48,10 @@ export async function testBoot(context: CommandContext, [target]: string[], opti
       cache: join(cacheFolder(), 'git-vlb'),
       terminal: process.stdin.isTTY === true,
       size: process.stdout.isTTY ? { rows: process.stdout.rows, columns: process.stdout.columns } : undefined,
-    }),
-  )
-  const junit = text(options, 'junit')
-  if (junit !== undefined) await writeJunit(resolve(context.cwd, junit), data)
+    })
+    if (junit !== undefined) await writeJunit(project, resolve(context.cwd, junit), found)
+    return found
+  })
   return { kind: 'test-boot', data, tap: options['tap'] === true }
 }
 
@@ -61,17 +63,12 @@ function needsCheck(options: Options): void {
     throw new VlbError('VLB_USAGE', `--${given} goes with --check`, { hint: `git vlb test-boot --check --${given}` })
 }
 
-async function writeJunit(path: string, data: BootResult): Promise<void> {
-  const [{ junitText }, { explainWriteError, makeFolders, writeAtomic }] = await Promise.all([
+async function writeJunit(project: BuildContext, path: string, data: BootResult): Promise<void> {
+  const [{ junitText }, { writeOutput }] = await Promise.all([
     import('../core/check-reports.ts'),
-    import('../host/files.ts'),
+    import('../build/output.ts'),
   ])
-  try {
-    await makeFolders(dirname(path))
-    await writeAtomic(path, junitText(data, basename(data.image)))
-  } catch (error) {
-    throw explainWriteError(error, path)
-  }
+  await writeOutput(project, path, junitText(data, basename(data.image)))
 }
 
 function parseCount(given: string): number | undefined {

@@ -37,6 +37,7 @@ import {
   wrappedLine,
 } from '../core/hooks.ts'
 import type { HookStatus } from '../core/results.ts'
+import { moveInto, sync } from '../host/files.ts'
 import { ask } from '../host/run.ts'
 import { gitRead, type Repository } from './repo.ts'
 
@@ -170,9 +171,13 @@ async function keepAside(path: string, hook: Existing): Promise<void> {
   const kept = keptPath(path)
   await mkdir(dirname(kept), { recursive: true })
   await rm(kept, { force: true })
-  if (!hook.link) return await link(path, kept)
+  if (!hook.link) {
+    await link(path, kept)
+    return await sync(dirname(kept))
+  }
   const target = await readlink(path)
   await symlink(target.startsWith('/') ? target : `../${target}`, kept)
+  await sync(dirname(kept))
 }
 
 /** Back to its place, as it was. */
@@ -203,7 +208,7 @@ async function replace(path: string, content: string, like?: Existing): Promise<
     await writeFile(next, content, { encoding: 'latin1', flag: 'wx' })
     if (like && process.getuid?.() === 0) await chown(next, like.owner.uid, like.owner.gid)
     await chmod(next, like?.mode ?? 0o755)
-    await rename(next, path)
+    await moveInto(next, path)
   } catch (error) {
     await rm(next, { force: true })
     throw error

@@ -1,9 +1,10 @@
 // Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
 import { createHash, randomBytes } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
-import { constants, copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { isSpaceError, spaceError } from './space.ts'
 
 /** Flushes a file or folder to disk (fsync(2)). */
 export async function sync(path: string): Promise<void> {
@@ -15,23 +16,57 @@ export async function sync(path: string): Promise<void> {
   }
 }
 
-/** Writes a small file: complete or not at all, and on disk when this returns. */
-export async function writeAtomic(path: string, text: string): Promise<void> {
-  const temporary = `${path}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
+/** A name beside `path` for a file that is to go there by a rename. */
+export function nameBeside(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`)
+}
+
+/**
+ * Writes a small file: complete or not at all, and on disk when this returns. `temporary`: where it is written first, on
+ * the same file system; the caller sees to it that nothing stays there should we be killed.
+ */
+export async function writeAtomic(path: string, text: string, temporary: string): Promise<void> {
   try {
-    const handle = await open(temporary, 'wx', 0o644)
-    try {
-      await handle.writeFile(text)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
+    await writeDown(temporary, text)
     await rename(temporary, path)
+    await sync(dirname(path))
   } catch (error) {
     await rm(temporary, { force: true })
-    throw error
+    throw isSpaceError(error) ? spaceError(path, { need: Buffer.byteLength(text), cause: error }) : error
   }
+}
+
+/** Writes a new file that is on disk when this returns; what it is named in is not. */
+export async function writeDown(path: string, text: string | Buffer, mode = 0o644): Promise<void> {
+  const handle = await open(path, 'wx', mode)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Gives a finished file its name, in place of what may be there; it is on disk first, and its name when this returns. */
+export async function moveInto(temporary: string, path: string): Promise<void> {
+  await sync(temporary)
+  await rename(temporary, path)
   await sync(dirname(path))
+}
+
+/** The same where nothing may be yet: fails with EEXIST if there is something. */
+export async function moveIntoNew(temporary: string, path: string): Promise<void> {
+  await sync(temporary)
+  await link(temporary, path)
+  await rm(temporary)
+  await sync(dirname(path))
+}
+
+/** Flushes the files that lie in a folder, all at once, and then the folder. */
+export async function syncFolder(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true })
+  await Promise.all(entries.filter((entry) => entry.isFile()).map(({ name }) => sync(join(folder, name))))
+  await sync(folder)
 }
 
 /**
@@ -104,11 +139,6 @@ export async function hashFile(
   }
 }
 
-/** Copies a file, sharing its blocks where the file system can (FICLONE, ioctl_ficlonerange(2)). */
-export async function copyShared(from: string, to: string): Promise<void> {
-  await copyFile(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL)
-}
-
 /** What a file is to a cache of its digest: another edit, copy or replacement gives another text. */
 export async function fileIdentity(path: string): Promise<string> {
   return identityOf(await stat(path, { bigint: true }))
@@ -120,12 +150,10 @@ export function identityOf(s: BigIntStats): string {
 
 /** Turns the errors of a full or read-only file system into ones that say what to do; others pass. */
 export function explainWriteError(error: unknown, path: string): unknown {
-  if (hasErrorCode(error, 'ENOSPC', 'EDQUOT')) {
-    return new VlbError('VLB_HOST_SPACE', `no space left on the host to write ${path}`, {
-      hint: `see: df -h ${path}; free some space, or move the store: git config vlb.store PATH`,
-      cause: error,
-    })
-  }
+  if (isSpaceError(error)) return spaceError(path, { cause: error })
+  // A program of the host that said so knows neither what it was for nor what is free.
+  if (error instanceof VlbError && error.code === 'VLB_HOST_SPACE' && error.data?.['tool'] !== undefined)
+    return spaceError(path, { cause: error })
   return hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR') ? cannotWrite(path, error) : error
 }
 

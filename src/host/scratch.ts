@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startTime } from './background.ts'
-import { explainWriteError } from './files.ts'
+import { explainWriteError, nameBeside } from './files.ts'
 import { type Child, spawn } from './run.ts'
 
 // Lines of `+PATH`; on end of file each is removed. A session of its own, and deaf to what a terminal sends, so that
@@ -32,10 +32,23 @@ export class Scratch {
     this.#paths.push(path)
   }
 
-  /** A new, empty folder, named after this process. */
-  async folder(): Promise<string> {
+  /** A name for a file that is to go elsewhere on this file system by a rename. */
+  async file(): Promise<string> {
     const path = join(this.#folder, `${process.pid}-${await startTime(process.pid)}-${randomBytes(4).toString('hex')}`)
     this.watch(path)
+    return path
+  }
+
+  /** The same beside `path`, for what goes elsewhere than to the file system of the scratch folders. */
+  beside(path: string): string {
+    const name = nameBeside(path)
+    this.watch(name)
+    return name
+  }
+
+  /** A new, empty folder, named after this process. */
+  async folder(): Promise<string> {
+    const path = await this.file()
     try {
       await mkdir(path, { recursive: true, mode: 0o755 })
     } catch (error) {

@@ -166,8 +166,8 @@ export async function nameBacking(
   await run('qemu-img', ['rebase', '-u', ...unflushed, '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
 }
 
-/** Copies an overlay to a new file that may be written to: blocks shared where the file system can, holes kept. */
-export async function copyOverlay(from: string, to: string, signal: AbortSignal): Promise<void> {
+/** Copies a disk to a new file that may be written to: blocks shared where the file system can, holes kept. */
+export async function copyDisk(from: string, to: string, signal: AbortSignal): Promise<void> {
   await run('cp', ['--reflink=auto', '--sparse=auto', '--no-preserve=mode', '--', from, to], { signal })
 }
 

@@ -3,11 +3,11 @@
 import { createHash } from 'node:crypto'
 import { constants, openSync } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
-import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
 import type { SealedStep } from '../core/seal.ts'
-import { fileIdentity, identityOf, writeAtomic } from '../host/files.ts'
+import { fileIdentity, identityOf, moveInto } from '../host/files.ts'
 import { closeElsewhere } from '../host/run.ts'
+import type { LocalStore } from './local.ts'
 
 export interface ImageRecord {
   /** What it was made from and how: content id, format, compression. */
@@ -24,15 +24,15 @@ export interface ImageRecord {
   unsyncedSince?: string
 }
 
-function recordPath(store: string, image: string): string {
-  return join(store, 'images', `${createHash('sha256').update(image).digest('hex')}.json`)
+function recordPath(image: string): [folder: string, file: string] {
+  return ['images', `${createHash('sha256').update(image).digest('hex')}.json`]
 }
 
 /** The record of the image at that absolute path, if the file is still what was recorded. */
-export async function imageRecord(store: string, image: string): Promise<ImageRecord | undefined> {
+export async function imageRecord(store: LocalStore, image: string): Promise<ImageRecord | undefined> {
   let record: ImageRecord
   try {
-    record = JSON.parse(await readFile(recordPath(store, image), 'utf8')) as ImageRecord
+    record = JSON.parse(await readFile(store.path(...recordPath(image)), 'utf8')) as ImageRecord
     if (record.identity !== (await fileIdentity(image))) return undefined
   } catch {
     return undefined
@@ -48,20 +48,25 @@ export async function imageRecord(store: string, image: string): Promise<ImageRe
   return record
 }
 
-/** Renames an image just written, and not yet flushed, to where it belongs, and records it. */
+/**
+ * Renames an image just written, and not yet flushed, to where it belongs, and records it. `flush`: waits until it is on
+ * disk.
+ */
 export async function placeImage(
-  store: string,
+  store: LocalStore,
   written: string,
   image: string,
   made: Pick<ImageRecord, 'recipe' | 'bytes' | 'seal'>,
+  flush: boolean,
 ): Promise<ImageRecord> {
   // Renaming changes the identity, and another build may put its own image there right after: so ours is asked for by
   // the open file, not by its name.
   const file = await open(written, 'r')
   try {
-    await putInPlaceOf(image, written)
+    if (flush) await moveInto(written, image)
+    else await putInPlaceOf(image, written)
     const identity = identityOf(await file.stat({ bigint: true }))
-    const record = { ...made, identity, unsyncedSince: await bootId() }
+    const record = { ...made, identity, ...(flush ? {} : { unsyncedSince: await bootId() }) }
     await saveImageRecord(store, image, record)
     return record
   } finally {
@@ -94,8 +99,8 @@ function openOld(image: string): number | undefined {
   }
 }
 
-export async function saveImageRecord(store: string, image: string, record: ImageRecord): Promise<void> {
-  await writeAtomic(recordPath(store, image), `${JSON.stringify({ ...record, path: image })}\n`)
+export async function saveImageRecord(store: LocalStore, image: string, record: ImageRecord): Promise<void> {
+  await store.write(recordPath(image), `${JSON.stringify({ ...record, path: image })}\n`)
 }
 
 /** Another text after each start of the host (random(4)). */

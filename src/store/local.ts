@@ -6,13 +6,13 @@
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises'
+import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs'
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
 import { type Manifest, parseManifest } from '../core/manifest.ts'
-import { explainWriteError, makeFolders, sync, writeAtomic } from '../host/files.ts'
+import { explainWriteError, makeFolders, sync, syncFolder, writeAtomic, writeDown } from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import { Lease } from './lease.ts'
@@ -82,7 +82,7 @@ export class LocalStore implements Store {
     try {
       await Promise.all(folders.map((folder) => makeFolders(this.path(folder))))
       const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
-      if (version === undefined) await writeAtomic(this.path('format'), `${layoutVersion}\n`)
+      if (version === undefined) await this.write(['format'], `${layoutVersion}\n`)
       else if (version.trim() !== layoutVersion) {
         throw new VlbError(
           'VLB_STORE_DAMAGED',
@@ -187,13 +187,24 @@ export class LocalStore implements Store {
     return undefined
   }
 
-  /** By way of tmp/, so that a half-removed snapshot is never seen. Those that stand on it are dropped when they are found. */
+  /** Those that stand on it are dropped when they are found. */
   async #drop(id: SnapshotId): Promise<void> {
-    const grave = join(await this.scratch.folder(), 'dropped')
-    await rename(this.path('snapshots', id), grave).catch((error: unknown) => {
+    await this.#bury(this.path('snapshots', id))
+  }
+
+  /** Removes a folder by way of tmp/, so that a half-removed one is never seen under its name. */
+  async #bury(folder: string): Promise<void> {
+    if (!existsSync(folder)) return
+    const grave = await this.scratch.file()
+    await rename(folder, grave).catch((error: unknown) => {
       if (!hasErrorCode(error, 'ENOENT')) throw error
     })
     await rm(grave, { recursive: true, force: true })
+  }
+
+  /** Writes a small file of the store: complete or not at all, and on disk when this returns. */
+  async write(path: readonly string[], text: string): Promise<void> {
+    await writeAtomic(this.path(...path), text, await this.scratch.file())
   }
 
   async put(staging: string, manifest: Manifest): Promise<Snapshot> {
@@ -202,9 +213,10 @@ export class LocalStore implements Store {
     const overlay = join(staging, overlayName)
     // Whoever writes to a snapshot by mistake breaks all that stand on it.
     await chmod(overlay, 0o444)
-    await sync(overlay)
-    await writeAtomic(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
-    await sync(staging)
+    await writeFile(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`, { flag: 'wx' })
+    await syncFolder(staging)
+    // Left by later builds of the key that are gone by now: it would hide the one that comes.
+    if (manifest.id === (manifest.key as string)) await rm(this.path('keys', manifest.key), { force: true })
     const folder = this.path('snapshots', manifest.id)
     await rename(staging, folder).catch(async (error: unknown) => {
       if (!hasErrorCode(error, 'ENOTEMPTY', 'EEXIST')) throw error
@@ -213,10 +225,8 @@ export class LocalStore implements Store {
       await rename(staging, folder)
     })
     await sync(this.path('snapshots'))
-    if (manifest.id !== (manifest.key as string)) await writeAtomic(this.path('keys', manifest.key), `${manifest.id}\n`)
-    // Left by later builds of the key that are gone by now.
-    else await rm(this.path('keys', manifest.key), { force: true })
-    await rm(this.path('failed', manifest.key), { recursive: true, force: true })
+    if (manifest.id !== (manifest.key as string)) await this.write(['keys', manifest.key], `${manifest.id}\n`)
+    await this.#bury(this.path('failed', manifest.key))
     return await this.#snapshot(manifest)
   }
 
@@ -255,10 +265,11 @@ export class LocalStore implements Store {
     for (const old of await this.#failures()) {
       if (!old.keep && old.key !== failure.key) await rm(this.path('failed', old.key, overlayName), { force: true })
     }
-    await writeAtomic(join(staging, 'failure.json'), `${JSON.stringify({ ...failure, keep }, null, 2)}\n`)
+    await writeDown(join(staging, 'failure.json'), `${JSON.stringify({ ...failure, keep }, null, 2)}\n`)
     const folder = this.path('failed', failure.key)
-    await rm(folder, { recursive: true, force: true })
+    await this.#bury(folder)
     await rename(staging, folder)
+    await sync(this.path('failed'))
     return { ...failure, log: join(folder, logName) }
   }
 

@@ -3,7 +3,7 @@
 import { constants } from 'node:fs'
 import { open, readFile, truncate, writeFile } from 'node:fs/promises'
 import { release } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { writeAtomic } from '../host/files.ts'
 import { run, spawn } from '../host/run.ts'
@@ -79,11 +79,14 @@ async function recall(file: string, key: string): Promise<AcceleratorChoice | un
 }
 
 async function remember(file: string, key: string, choice: AcceleratorChoice): Promise<void> {
+  const scratch = new Scratch(dirname(file))
   try {
-    await writeAtomic(file, `${JSON.stringify({ key, ...choice }, undefined, 2)}\n`)
+    await writeAtomic(file, `${JSON.stringify({ key, ...choice }, undefined, 2)}\n`, scratch.beside(file))
   } catch (error) {
     // Then the next run proves it again.
-    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT')) throw error
+    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'VLB_HOST_SPACE')) throw error
+  } finally {
+    await scratch.close()
   }
 }
 
