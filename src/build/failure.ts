@@ -44,10 +44,24 @@ export async function fail(
   log: BuildLog,
 ): Promise<{ failure: Failure; error: VlbError; lastLines: string[] }> {
   const failure = await keep(context, job, failed.exitCode)
-  return { failure, error: failureError(job.step, failed, log.last), lastLines: [...log.last] }
+  return {
+    failure,
+    error: failureError(job.step, failed, log.last, job.ground ? groundLayout(job).size : 0),
+    lastLines: [...log.last],
+  }
 }
 
-function failureError(step: Step, failed: Failed, lastLines: readonly string[]): VlbError {
+/** Of the image's own disk; the host's is another matter (watchSpace). */
+function spaceHint(free: number | undefined, lastLines: readonly string[], disk: number): string {
+  const told = lastLines.some((line) => /No space left on device/i.test(line))
+  if (disk > 0 && (free === undefined ? told : free < 2 ** 20))
+    return `the image's disk is full: raise disk.size in vlb.yaml (it has ${formatBytes(disk)})`
+  return told
+    ? 'something that it wrote to is full: /tmp and /run are in memory, other partitions as large as they are'
+    : ''
+}
+
+function failureError(step: Step, failed: Failed, lastLines: readonly string[], disk: number): VlbError {
   const script = `${step.name}/${step.inputs.kind}`
   if (failed.timeout !== undefined) {
     return new VlbError(
@@ -60,11 +74,7 @@ function failureError(step: Step, failed: Failed, lastLines: readonly string[]):
   }
   const how =
     failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
-  const full = lastLines.some((line) => /No space left on device/i.test(line))
-  const size = step.inputs.size === undefined ? '' : ` (now ${formatBytes(step.inputs.size)})`
-  return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, {
-    hint: full
-      ? `the image's disk is full: raise disk.size in vlb.yaml${size}; whole log: git vlb log ${step.name}`
-      : `whole log: git vlb log ${step.name}`,
-  })
+  const log = `whole log: git vlb log ${step.name}`
+  const reason = spaceHint(failed.free, lastLines, disk)
+  return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, { hint: reason === '' ? log : `${reason}; ${log}` })
 }

@@ -40,6 +40,8 @@ export const leavings = ['ns', 'src', 'include', 'packages', 'caches', 'mounts',
 export interface Failed {
   exitCode: number
   timeout?: number
+  /** Bytes that were free in the image's root file system. */
+  free?: number | undefined
 }
 
 export function parentOf({ ground }: StepJob): Snapshot | undefined {

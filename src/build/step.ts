@@ -61,6 +61,8 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     const told = explainWriteError(error, context.store.root)
     // What the log says of it is all that helps with, say, a file system that cannot be mounted.
     if (!(told instanceof VlbError) || context.signal.aborted) throw told
+    // With the host's disk full, what is written of the snapshot is of no use, and in the way.
+    if (['VLB_HOST_SPACE', 'VLB_HOST_IO'].includes(told.code)) await rm(join(work, overlayName), { force: true })
     const failure = await keep(context, job, 0).catch(() => undefined)
     if (!failure) throw told
     return { failure, error: told, lastLines: [...log.last], seconds: seconds() }

@@ -24,9 +24,10 @@ export async function withProject<T>(
   work: (build: BuildContext) => Promise<T>,
   device?: Attach,
 ): Promise<T> {
-  const [{ openProject }, { hostArchitecture }] = await Promise.all([
+  const [{ openProject }, { hostArchitecture }, { isSpaceError, spaceError }] = await Promise.all([
     import('../build/project.ts'),
     import('../build/context.ts'),
+    import('../host/space.ts'),
   ])
   const project = await openProject(context.cwd)
   if (project.recovered) {
@@ -42,6 +43,9 @@ export async function withProject<T>(
       arch: hostArchitecture(),
       attach: device ?? parseAttach(project.settings.get('attach')),
     })
+  } catch (error) {
+    // Wherever nothing more is known of it: most that is written goes to the store.
+    throw isSpaceError(error) ? spaceError(project.store.root, { cause: error }) : error
   } finally {
     await project.store.scratch.close()
     await project.store.lease.release()

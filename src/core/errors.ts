@@ -54,6 +54,7 @@ export const errorCodes = {
   VLB_HOST_DEVICE: 3,
   VLB_HOST_ARCHITECTURE: 3,
   VLB_HOST_SPACE: 3,
+  VLB_HOST_IO: 3,
   VLB_STORE_WRITE: 3,
   VLB_HOOKS_WRITE: 3,
   VLB_STORE_DAMAGED: 4,
@@ -67,7 +68,7 @@ export interface ErrorDetails {
   /** What to do next: a command or a place to look. */
   hint?: string
   cause?: unknown
-  /** The command runs on: what failed is one layer or revision of several. */
+  /** What code that catches it may want to know. */
   data?: Record<string, unknown>
 }
 

@@ -151,9 +151,6 @@ export function identityOf(s: BigIntStats): string {
 /** Turns the errors of a full or read-only file system into ones that say what to do; others pass. */
 export function explainWriteError(error: unknown, path: string): unknown {
   if (isSpaceError(error)) return spaceError(path, { cause: error })
-  // A program of the host that said so knows neither what it was for nor what is free.
-  if (error instanceof VlbError && error.code === 'VLB_HOST_SPACE' && error.data?.['tool'] !== undefined)
-    return spaceError(path, { cause: error })
   return hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR') ? cannotWrite(path, error) : error
 }
 

@@ -156,7 +156,7 @@ export function failure(tool: string, args: readonly string[], result: Failure):
   if (/No space left on device|Disk quota exceeded/.test(result.stderr)) {
     return new VlbError('VLB_HOST_SPACE', `no space left on the host: ${result.stderr.trim().split('\n').at(-1)}`, {
       hint: 'free some space (df -h), or move the store: git config vlb.store PATH',
-      data: { tool },
+      data: { vague: true },
     })
   }
   return new ToolError(tool, args, result)

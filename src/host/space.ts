@@ -16,8 +16,12 @@ export function freeSpace(path: string): number | undefined {
   }
 }
 
-/** Whether a system call failed because there is no space, or because the user may have no more of it. */
+/**
+ * Whether there was no space, or the user may have no more of it, and what failed did not know what it wrote: a system
+ * call, or a program of the host.
+ */
 export function isSpaceError(error: unknown): boolean {
+  if (error instanceof VlbError) return error.code === 'VLB_HOST_SPACE' && error.data?.['vague'] === true
   return hasErrorCode(error, 'ENOSPC', 'EDQUOT')
 }
 
@@ -27,10 +31,12 @@ export interface Shortage {
   /** The need is no more than an estimate. */
   about?: boolean
   cause?: unknown
+  /** The path is no name for people, and whoever catches it knows a better one. */
+  vague?: boolean
 }
 
 /** The error for a disk that has no room for `path`. */
-export function spaceError(path: string, { need, about = false, cause }: Shortage = {}): VlbError {
+export function spaceError(path: string, { need, about = false, cause, vague = false }: Shortage = {}): VlbError {
   const free = freeSpace(path)
   const told = [
     ...(need === undefined ? [] : [`${about ? 'about ' : ''}${formatBytes(need)} needed`]),
@@ -40,6 +46,7 @@ export function spaceError(path: string, { need, about = false, cause }: Shortag
   return new VlbError('VLB_HOST_SPACE', `no space left on the host to write ${path}${told ? `: ${told}` : ''}`, {
     hint: `see: df -h ${path}; free some space there, or move the store: git config vlb.store PATH`,
     cause,
+    data: { vague },
   })
 }
 
@@ -47,4 +54,35 @@ export function spaceError(path: string, { need, about = false, cause }: Shortag
 export function requireSpace(path: string, need: number): void {
   const free = freeSpace(path)
   if (free !== undefined && need > free) throw spaceError(path, { need, about: true })
+}
+
+/** With less than this left, what a disk image grows by may not fit any more. */
+const reserve = 4 * 2 ** 20
+
+export interface SpaceWatch {
+  /** Fires, with the error to tell, when next to nothing is left. */
+  full: AbortSignal
+  end(): void
+}
+
+/**
+ * Watches the free space where `path` lies while something writes there that does not notice errors: what a guest file
+ * system writes late, or a script that does not look.
+ */
+export function watchSpace(path: string): SpaceWatch {
+  const controller = new AbortController()
+  const look = () => {
+    const free = freeSpace(path)
+    if (free !== undefined && free < reserve && !controller.signal.aborted) controller.abort(spaceError(path, { vague: true }))
+  }
+  look()
+  const timer = setInterval(look, 100)
+  timer.unref()
+  return {
+    full: controller.signal,
+    end: () => {
+      clearInterval(timer)
+      look()
+    },
+  }
 }

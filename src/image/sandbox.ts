@@ -9,6 +9,7 @@ import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
+import { watchSpace } from '../host/space.ts'
 import { attachHint, emulatorHint } from '../host/tools.ts'
 
 // Beside this file in src/, beside the bundle in dist/.
@@ -61,10 +62,19 @@ export async function startAction(
  * reports, or VLB_KILLED when it ended without a word.
  */
 async function act(work: string, action: string, args: readonly string[], options: RunnerOptions): Promise<string[]> {
-  const { stdout, ended } = await startAction(work, action, args, options)
+  const watch = watchSpace(work)
+  const signal = AbortSignal.any([options.signal, watch.full])
   const lines: string[] = []
-  createInterface({ input: stdout }).on('line', (line) => lines.push(line))
-  return reading(lines, await ended, options.signal)
+  try {
+    const { stdout, ended } = await startAction(work, action, args, { ...options, signal })
+    createInterface({ input: stdout }).on('line', (line) => lines.push(line))
+    const result = await ended
+    return reading(lines, result, options.signal)
+  } finally {
+    watch.end()
+    // Whatever the runner says: with no space left, that is why, or what it says is not to be relied on.
+    if (!options.signal.aborted) watch.full.throwIfAborted()
+  }
 }
 
 /** The runner's lines, unless they report an error or it ended before its work was done. */
@@ -101,6 +111,8 @@ function reportedError(line: string): VlbError {
 
 function hintFor(code: ErrorCode): string {
   if (code === 'VLB_HOST_ARCHITECTURE') return emulatorHint()
+  if (code === 'VLB_HOST_IO')
+    return 'nothing of it was kept; see what the kernel says: dmesg | tail; and what is free: df -h'
   if (code === 'VLB_HOST_ATTACH') return attachHint()
   if (code === 'VLB_HOST_DEVICE')
     return 'end what uses it (qemu-nbd --disconnect DEVICE), or let a free one be found: git config vlb.attach nbd, without --nbd'
@@ -187,17 +199,17 @@ export function layerArguments(root: RootPlace, run: ScriptRun): string[] {
 }
 
 /**
- * Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2. Returns its exit status, 128 + n for signal n, and the
- * image's /etc/fstab as the script left it.
+ * Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2. Returns its exit status, 128 + n for signal n, the
+ * image's /etc/fstab as the script left it, and if it failed, the bytes free in the image.
  */
 export async function runInImage(
   work: string,
   root: RootPlace,
   run: ScriptRun,
   options: RunnerOptions,
-): Promise<{ exitCode: number; fstab: string | undefined }> {
+): Promise<{ exitCode: number; fstab: string | undefined; free: number | undefined }> {
   const lines = await act(work, 'layer', layerArguments(root, run), options)
-  return { exitCode: exitStatus(lines), fstab: fstabIn(lines) }
+  return { exitCode: exitStatus(lines), fstab: fstabIn(lines), free: freeIn(lines) }
 }
 
 /** Looks for the packages of `work`/layer.qcow2, as askForPackages has it; the disk is of no use afterwards. */
@@ -228,6 +240,11 @@ export async function runOnDisk(
 ): Promise<{ exitCode: number; lines: string[] }> {
   const lines = await act(work, 'disk', [source, script, ...variables(env)], options)
   return { exitCode: exitStatus(lines), lines }
+}
+
+function freeIn(lines: readonly string[]): number | undefined {
+  const line = lines.find((text) => text.startsWith('free '))
+  return line === undefined ? undefined : Number(line.slice(5))
 }
 
 function variables(env: Record<string, string>): string[] {

@@ -71,7 +71,11 @@ attach_fuse() { # FILE FORMAT [FILE FORMAT]
   return 1
 }
 
+# Detaches the disk once all that was written to it is in the snapshot's file.
 detach() {
+  # An unmount ends well whatever becomes of what it writes, and so does qemu: flushing tells, the disk with its tables last.
+  [ -n "$lost" ] || sync -- "$disk" >&2 || lost=1
+  [ -z "$lost" ] || die VLB_HOST_IO "what was written to the disk did not all get into the snapshot's file; see the log, and dmesg"
   [ -z "$nbd" ] || { detach_nbd && return; }
   printf '{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n' >&"$to_daemon"
   wait "$daemon_pid" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
@@ -116,7 +120,7 @@ try_mount_root() { # as mount_root
 # tenth of a second.
 trim_root() { # FILE USED; USED: bytes in use before the script
   local place bytes
-  for place in "$root" "${trimmed[@]}"; do sync -f "$place"; done
+  for place in "$root" "${trimmed[@]}"; do flush "$place"; done
   bytes=$(($(stat -c '%b * %B' -- "$1")))
   ((bytes < 4 * 1024 * 1024)) && return
   ((bytes < $(used_bytes) - $2 + 4 * 1024 * 1024 + bytes / 16)) && return
@@ -136,7 +140,17 @@ unmount_root() {
   unmount "$root"
 }
 
+# Set when something that was written is not on the disk, as when the host's own disk is full. A script need not have
+# noticed: what it writes is in memory at first.
+lost=''
+
+# Writes out the file system that a path lies on; the kernel tells of what failed since it was mounted (syncfs(2)).
+flush() { # PATH
+  sync -f -- "$1" >&2 || lost=1
+}
+
 unmount() { # PLACE
+  flush "$1"
   umount -- "$1" && return
   local holders
   holders=$(fuser -m "$1" 2>/dev/null)

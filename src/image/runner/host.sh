@@ -22,12 +22,13 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
     env -i "$@" "TMPDIR=$work/scratch/tmp" \
     "$BASH" "$0" beside "$work" "./$script" "$source" "$work/layer.qcow2" "$ns/dev/disk0" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
   status=$?
-  unmount_since "$before"
+  [ -z "$(unmount_since "$before")" ] || lost=1
+  sync -- "$device" >&2 || lost=1
   blockdev --flushbufs "$device" >&2
   exec {hold}<&-
   free_devices "$device"
-  sync -- "$disk" || die VLB_KILLED "what the script wrote could not be written to the snapshot; see the log"
-  [ -z "$nbd" ] || attach_again "$work/layer.qcow2" qcow2 "$(<"$ns/dev/size")"
+  sync -- "$disk" >&2 || lost=1
+  [ -z "$nbd" ] || [ -n "$lost" ] || attach_again "$work/layer.qcow2" qcow2 "$(<"$ns/dev/size")"
   if [ "$status" = 0 ]; then
     probe_disk
     tell "size $(disk_size)"
@@ -186,7 +187,10 @@ unmount_since() { # IDS
   while read -r id _ _ _ place _; do
     grep -qxF "$id" <<<"$1" || printf '%s\n' "$place"
   done </proc/self/mountinfo | tac | while IFS= read -r place; do
-    umount -- "$(printf %b "$place")" >&2 || echo "git vlb: $place stays mounted" >&2
+    place=$(printf %b "$place")
+    # In a subshell: told by what it prints.
+    sync -f -- "$place" >&2 || printf lost
+    umount -- "$place" >&2 || echo "git vlb: $place stays mounted" >&2
   done
 }
 

@@ -32,6 +32,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
     "${session[@]}" setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
     env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" {from_daemon}<&- {to_daemon}>&-
   status=$?
+  [ "$status" = 0 ] || tell_free
   return_dns
   allow_services
   [ "$status" != 0 ] || note_packages "$work"
@@ -42,6 +43,12 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   unmount_root
   detach
   tell "exit $status"
+}
+
+# A script that failed may have filled the disk.
+tell_free() {
+  local blocks size
+  read -r blocks size < <(stat -f -c '%f %S' -- "$root") && tell "free $((blocks * size))"
 }
 
 # The same without a script: a shell, on an overlay that is thrown away.

@@ -117,7 +117,7 @@ vacated() { # DEVICE
 
 detach_nbd() {
   # What was written to the loop devices is in the cache of this one.
-  sync -- "$disk" || die VLB_KILLED "what was written could not be written to the snapshot; see the log"
+  sync -- "$disk" || die VLB_HOST_IO "what was written to the disk did not all get into the snapshot's file; see the log, and dmesg"
   qemu-nbd --disconnect "$nbd" >/dev/null || die VLB_KILLED "$nbd could not be disconnected"
   wait "$daemon_pid" || die VLB_KILLED "qemu-nbd ended with status $? before all was written"
   vacated "$nbd"

@@ -127,6 +127,7 @@ grow_ext() { # START SIZE FILESYSTEM
   # 1: it found something and repaired it.
   (($? <= 1)) && resize2fs "$device" >&2
   status=$?
+  sync -- "$device" >&2 || lost=1
   exec {hold}<&-
   return $status
 }

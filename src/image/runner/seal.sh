@@ -23,7 +23,7 @@ action_seal() { # WORK START SIZE FILESYSTEM STEP...
     # Frees what was deleted, here and in the layers: the image leaves it out. This overlay is thrown away, so it does
     # not matter that its tables grow.
     for place in "$root" "${trimmed[@]}"; do
-      sync -f "$place"
+      flush "$place"
       fstrim --quiet-unsupported -- "$place" || true
     done
   fi
