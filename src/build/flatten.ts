@@ -7,13 +7,14 @@ import type { Compat, Compression, ImageFormat } from '../core/output.ts'
 import type { Machine } from '../core/ovf.ts'
 import type { BuiltImage } from '../core/results.ts'
 import { type SealedStep, type SealStep, sealVersion } from '../core/seal.ts'
-import { explainWriteError, hashFile, makeFolders } from '../host/files.ts'
+import { allocatedBytes, explainWriteError, hashFile, makeFolders } from '../host/files.ts'
 import { failure, run, spawn } from '../host/run.ts'
 import { type Conversion, convertArguments, createOverlay, formatOptions, virtualSize } from '../image/qcow2.ts'
 import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { Ahead } from './ahead.ts'
 import type { BuildContext } from './context.ts'
+import { requireRoom } from './room.ts'
 import { sealed } from './seal.ts'
 
 export interface ImageTarget {
@@ -76,6 +77,9 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
   )
   const stale = known.filter(({ record }) => !record)
   if (stale.length > 0 && !(await context.store.hold([job.top.manifest.id], context.signal))) throw new SnapshotGone()
+  const begun = job.ahead === undefined ? 0 : await allocatedBytes(job.ahead.target.to).catch(() => 0)
+  if (job.flatten && stale.length > 0)
+    await requireRoom(context, job.top, stale.map(({ target }) => target), begun)
   const { written: staged, seal } = await stageSealed(context, job, stale)
   if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
   const images: BuiltImage[] = []
@@ -132,6 +136,12 @@ export async function startAhead(
   const target = targets.find(isPlain)
   if (!target) return undefined
   await makeFolders(dirname(target.path)).catch(() => {})
+  // No room: that is told when all that is to be written is known.
+  const fits = await requireRoom(context, below, [target]).then(
+    () => true,
+    () => false,
+  )
+  if (!fits) return undefined
   const { path: place, compat } = target
   const format = target.format === 'raw' ? 'raw' : 'qcow2'
   return new Ahead(context, below, { place, to: temporaryFor(context, place), format, compat })

@@ -16,8 +16,9 @@ import { hashBody, overlayDigest } from '../store/digest.ts'
 import { logName, overlayName, snapshotReference } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
-import { backingOf, type Ground, type StepJob, type StepOutcome } from './job.ts'
+import { backingOf, type Ground, parentOf, type StepJob, type StepOutcome } from './job.ts'
 import { cached, ended } from './outcome.ts'
+import { requireRoomToMerge } from './room.ts'
 import { freeId, standsOn } from './step.ts'
 
 /** What is known of steps that were merged before and may be gone since, by key. */
@@ -93,6 +94,7 @@ async function merge(
   const told = made.length === 1 ? 'taken over from its one step' : `merging ${made.length} snapshots into one`
   context.emit({ type: 'step-output', label, name: step.name, line: told })
   const overlay = join(work, overlayName)
+  await requireRoomToMerge(context, top, parentOf(job)?.manifest.id)
   await copyDisk(join(context.store.path('snapshots', top.manifest.id), overlayName), overlay, context.signal)
   await nameBacking(overlay, snapshotBelow(top, backing.building), formatBelow(top, backing.format), context.signal)
   await rebaseOverlay(overlay, backing.building, backing.format, context.signal)

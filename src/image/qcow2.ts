@@ -260,6 +260,12 @@ export function deltaArguments({ overlay, backing, to, format }: Delta): string[
   return ['convert', '-n', '-W', '-m', '8', ...source, '-O', format, overlay, to]
 }
 
+/** Bytes that a plain image of the disk and its chain would take. */
+export async function measureImage(path: string, signal: AbortSignal): Promise<number> {
+  const args = ['measure', '--output=json', '-f', 'qcow2', '-O', 'qcow2', path]
+  return (JSON.parse((await run('qemu-img', args, { signal })).stdout) as { required: number }).required
+}
+
 /** `qemu-img map` of an image with its chain: JSON for core/extents.ts and core/disk-map.ts. */
 export async function mapImage(path: string, signal: AbortSignal, format: 'qcow2' | 'raw' = 'qcow2'): Promise<string> {
   return (await run('qemu-img', ['map', '--output=json', '-f', format, path], { signal })).stdout

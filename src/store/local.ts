@@ -92,7 +92,7 @@ export class LocalStore implements Store {
           },
         )
       }
-      if (this.#project) await register(this.root, this.#project)
+      if (this.#project) await register(this.root, this.#project, (path, text) => this.write(path, text))
     } catch (error) {
       throw explainWriteError(error, this.root)
     }

@@ -4,7 +4,6 @@ import { statSync } from 'node:fs'
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
-import { writeAtomic } from '../host/files.ts'
 
 export interface RegisteredProject {
   /** The repository's git folder, which its worktrees share. */
@@ -13,16 +12,21 @@ export interface RegisteredProject {
   prefix: string
 }
 
-function placeOf(store: string, { commonDir, prefix }: RegisteredProject): string {
+function placeOf({ commonDir, prefix }: RegisteredProject): string[] {
   const name = createHash('sha256').update(`${commonDir}\0${prefix}`).digest('hex').slice(0, 40)
-  return join(store, 'repositories', `${name}.json`)
+  return ['repositories', `${name}.json`]
 }
 
-export async function register(store: string, project: RegisteredProject): Promise<void> {
-  const place = placeOf(store, project)
-  if (statSync(place, { throwIfNoEntry: false })) return
+/** `write` writes a file of the store. */
+export async function register(
+  store: string,
+  project: RegisteredProject,
+  write: (path: string[], text: string) => Promise<void>,
+): Promise<void> {
+  const place = placeOf(project)
+  if (statSync(join(store, ...place), { throwIfNoEntry: false })) return
   const { commonDir, prefix } = project
-  await writeAtomic(place, `${JSON.stringify({ format: 1, commonDir, prefix })}\n`)
+  await write(place, `${JSON.stringify({ format: 1, commonDir, prefix })}\n`)
 }
 
 /** All projects of the store. One whose repository is gone is forgotten, if `forget` says so. */
