@@ -79,7 +79,12 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
   if (stale.length > 0 && !(await context.store.hold([job.top.manifest.id], context.signal))) throw new SnapshotGone()
   const begun = job.ahead === undefined ? 0 : await allocatedBytes(job.ahead.target.to).catch(() => 0)
   if (job.flatten && stale.length > 0)
-    await requireRoom(context, job.top, stale.map(({ target }) => target), begun)
+    await requireRoom(
+      context,
+      job.top,
+      stale.map(({ target }) => target),
+      begun,
+    )
   const { written: staged, seal } = await stageSealed(context, job, stale)
   if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
   const images: BuiltImage[] = []

@@ -6,6 +6,7 @@ import type { Manifest } from '../core/manifest.ts'
 import { allocatedBytes } from '../host/files.ts'
 import { freeSpace, requireSpace } from '../host/space.ts'
 import { mapImage, measureImage } from '../image/qcow2.ts'
+import { baseFolder } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
@@ -47,14 +48,19 @@ async function chainBytes(context: BuildContext, top: Snapshot): Promise<number>
     const { parent, base, bytes: own }: Manifest = next.manifest
     bytes += own
     const record = base === undefined ? undefined : await storedBase(context, base as Parameters<typeof storedBase>[1])
-    if (record) bytes += await allocatedBytes(record.path)
+    if (record)
+      bytes += await allocatedBytes(context.store.path('bases', baseFolder(record.digest), record.file)).catch(() => 0)
     next = parent === undefined ? undefined : await context.store.get(parent)
   }
   return bytes
 }
 
 /** Throws if the disk `top`, without what is below `ground`, does not fit into the store once more. */
-export async function requireRoomToMerge(context: BuildContext, top: Snapshot, ground: string | undefined): Promise<void> {
+export async function requireRoomToMerge(
+  context: BuildContext,
+  top: Snapshot,
+  ground: string | undefined,
+): Promise<void> {
   const place = context.store.path('tmp')
   const free = freeSpace(place) ?? Number.POSITIVE_INFINITY
   let [bytes, count] = [0, 0]

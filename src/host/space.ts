@@ -73,7 +73,8 @@ export function watchSpace(path: string): SpaceWatch {
   const controller = new AbortController()
   const look = () => {
     const free = freeSpace(path)
-    if (free !== undefined && free < reserve && !controller.signal.aborted) controller.abort(spaceError(path, { vague: true }))
+    if (free !== undefined && free < reserve && !controller.signal.aborted)
+      controller.abort(spaceError(path, { vague: true }))
   }
   look()
   const timer = setInterval(look, 100)
