@@ -204,6 +204,8 @@ export class LocalStore implements Store {
 
   /** Writes a small file of the store: complete or not at all, and on disk when this returns. */
   async write(path: readonly string[], text: string): Promise<void> {
+    // A look at a project writes down the digest of its base, before there is anything else.
+    if (!existsSync(this.path('tmp'))) await mkdir(this.path('tmp'), { recursive: true })
     await writeAtomic(this.path(...path), text, await this.scratch.file())
   }
 

@@ -48,7 +48,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
 # A script that failed may have filled the disk.
 tell_free() {
   local blocks size
-  read -r blocks size < <(stat -f -c '%f %S' -- "$root") && tell "free $((blocks * size))"
+  read -r blocks size < <(stat -f -c '%a %S' -- "$root") && tell "free $((blocks * size))"
 }
 
 # The same without a script: a shell, on an overlay that is thrown away.
