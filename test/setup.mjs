@@ -65,6 +65,9 @@ const testPackages = [
   'mtools',
   'ovmf',
   'systemd-boot-efi',
+  'docker-registry',
+  'apache2-utils',
+  'skopeo',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

@@ -27,6 +27,8 @@ export interface Base {
   digest: Digest
   /** For people: its path or URL. */
   source: string
+  /** It lies on this host. */
+  local: boolean
   /** Brings its bytes, as they are served, to `target`. */
   fetch: (target: string) => Promise<void>
 }
@@ -38,15 +40,24 @@ export async function resolveBase(context: BuildContext, source: LoadedSource, b
     return {
       digest: named,
       source: withoutSecrets(base.url),
+      local: false,
       fetch: (target) => fetchUrl(context, base.url, named, target),
     }
   }
-  const file = await locate(context, source, base.path)
   const algorithm = base.digest?.algorithm ?? 'sha256'
+  const file = await locate(context, source, base.path).catch((error: unknown) => {
+    // With its digest known, the file itself is only missed where its bytes are needed: a remote may have them.
+    if (base.digest && error instanceof VlbError && error.code === 'VLB_BASE_MISSING') return error
+    throw error
+  })
+  if (file instanceof VlbError) {
+    const missing = async () => Promise.reject(file)
+    return { digest: digest(`${algorithm}:${base.digest?.hex}`), source: base.path, local: false, fetch: missing }
+  }
   const found = digest(`${algorithm}:${await rememberedDigest(context, file, algorithm)}`)
   if (base.digest && found !== `${algorithm}:${base.digest.hex}`)
     throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
-  return { digest: found, source: base.path, fetch: file.copyTo }
+  return { digest: found, source: base.path, local: true, fetch: file.copyTo }
 }
 
 function digestMismatch(what: string, algorithm: string, expected: string, found: string): VlbError {
@@ -129,15 +140,22 @@ async function rememberedDigest(
   return hex
 }
 
-/** The base in the store, brought there if need be. Two that want it at once fetch it once. */
-export async function ensureBase(context: BuildContext, base: Base): Promise<BaseRecord> {
+/**
+ * The base in the store, brought there if need be, by `bring` where that is given: it leaves the disk as `disk` in a folder.
+ * Two that want it at once fetch it once.
+ */
+export async function ensureBase(
+  context: BuildContext,
+  base: Base,
+  bring: (work: string) => Promise<void> = (work) => fetchBase(context, base, work),
+): Promise<BaseRecord> {
   const known = await storedBase(context, base.digest)
   if (known) return known
   const lock = await context.store.lock(`base-${baseFolder(base.digest)}`, context.signal, (pid) =>
     context.emit({ type: 'note', text: `waiting for pid ${pid}, which fetches the base` }),
   )
   try {
-    return (await storedBase(context, base.digest)) ?? (await importBase(context, base))
+    return (await storedBase(context, base.digest)) ?? (await importBase(context, base, bring))
   } catch (error) {
     throw explainWriteError(error, context.store.root)
   } finally {
@@ -157,12 +175,20 @@ export async function storedBase(context: BuildContext, id: Digest): Promise<Bas
   return undefined
 }
 
-async function importBase(context: BuildContext, base: Base): Promise<BaseRecord> {
-  const work = await context.store.scratch.folder()
+async function fetchBase(context: BuildContext, base: Base, work: string): Promise<void> {
   const fetched = join(work, 'fetched')
   await base.fetch(fetched)
   await verify(context, base, fetched)
   await unpack(context, fetched, join(work, 'disk'))
+}
+
+async function importBase(
+  context: BuildContext,
+  base: Base,
+  bring: (work: string) => Promise<void>,
+): Promise<BaseRecord> {
+  const work = await context.store.scratch.folder()
+  await bring(work)
   const { format, size } = await inspectDisk(join(work, 'disk'), base.source)
   if (format === 'qcow2') await refuseDamaged(join(work, 'disk'), base.source, context.signal)
   const file = `disk.${format}`

@@ -91,6 +91,7 @@ export async function imageOfRevision(
     output: undefined,
     jobs: 1,
     digest: false,
+    remote: true,
   })
   for (const { path, format } of result.images) {
     const name = format as ImageFormat

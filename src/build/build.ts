@@ -9,13 +9,15 @@ import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
 import { checkOutput, makeImages, SnapshotGone, startAhead } from './flatten.ts'
+import { inParallel } from './parallel.ts'
 import { askToMakeWay } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { keepRecord } from './record.ts'
 import { type SbomRequest, writeSbom } from './sbom.ts'
+import { pullerFor, pushBuilt, pushesAlways } from './sharing.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
-export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild'>, TargetOptions {
+export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild' | 'pull'>, TargetOptions {
   revisions: string[]
   /** Layers to rebuild, by name or number. */
   rebuild: string[]
@@ -24,6 +26,8 @@ export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since' | '
   /** Whether the image's SHA-256 is wanted. */
   digest: boolean
   sbom?: SbomRequest | undefined
+  /** Whether snapshots are shared through the project's remote. */
+  remote: boolean
 }
 
 interface RevisionResult {
@@ -50,6 +54,7 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
   const sources = await loadAll(context, options.revisions)
   try {
     for (const source of sources) checkOptions(context, source, options)
+    if (options.remote) pushesAlways(context)
     if (!options.dryRun) await context.store.prepare()
     const results = await inParallel(context, sources, options.jobs, (inner, source) =>
       buildSurely(inner, source, options, started),
@@ -87,30 +92,6 @@ function checkOptions(context: BuildContext, source: LoadedSource, options: Buil
   }
 }
 
-/** Runs `work` over all items, `limit` at a time; results in the order of the items. An error stops the others, too. */
-async function inParallel<Item, Result>(
-  context: BuildContext,
-  items: Item[],
-  limit: number,
-  work: (context: BuildContext, item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const stop = new AbortController()
-  const inner = { ...context, signal: AbortSignal.any([context.signal, stop.signal]) }
-  const results: Result[] = []
-  const queue = [...items.entries()]
-  const worker = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      inner.signal.throwIfAborted()
-      results[next[0]] = await work(inner, next[1])
-    }
-  }
-  // Each is waited for, also after an error: the caller removes the temporary files that they use.
-  const failed = (error: unknown) => stop.abort(error)
-  await Promise.all(Array.from({ length: Math.max(1, limit) }, () => worker().catch(failed)))
-  inner.signal.throwIfAborted()
-  return results
-}
-
 /** Once more where what was all there was dropped before an image of it was begun. */
 async function buildSurely(...args: Parameters<typeof buildRevision>): Promise<RevisionResult> {
   for (;;) {
@@ -141,7 +122,10 @@ async function buildRevision(
   try {
     const beforeBuild = () => askToMakeWay(context.project)
     const wish = { ...options, rebuild, since, beforeBuild, lazy: true, ...(options.flatten ? { onlyLast } : {}) }
-    const chain = await buildChain(context, source, wish)
+    const pull = options.remote ? pullerFor(context, source, wish) : undefined
+    const chain = await buildChain(context, source, { ...wish, pull })
+    // What succeeded below a layer that failed is of use to others, too.
+    if (options.remote && !options.dryRun) await pushBuilt(context, source, options.env)
     if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
     const images = await makeImages(context, {
       top: chain.top,

@@ -2,6 +2,7 @@
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
 import type { Layer } from '../core/layer.ts'
+import type { Manifest } from '../core/manifest.ts'
 import {
   checkEnvironment,
   type KeyContext,
@@ -49,10 +50,14 @@ export interface ChainOptions {
   known?: KnownSteps
   /** Where all is there, the caller holds what it will use by itself: mostly nothing. */
   lazy?: boolean
+  /** Brings to the store what it can of what is missing, and tells the keys of that. */
+  pull?: ((chain: Chain, options: ChainOptions) => Promise<ReadonlySet<LayerKey>>) | undefined
 }
 
 export interface Chain {
   source: LoadedSource
+  /** The layers that it is of. */
+  layers: readonly Layer[]
   base: Base | undefined
   steps: Step[]
   /** By step: its snapshot where it is there. */
@@ -71,6 +76,15 @@ export async function planChain(
 ): Promise<Chain> {
   const base = source.config.base ? await resolveBase(context, source, source.config.base) : undefined
   return await planOn(context, source, layers, { env, known }, base)
+}
+
+/** The same chain, planned again with what has become known of steps that are not there. */
+export async function planAgain(
+  context: BuildContext,
+  { source, layers, base }: Chain,
+  options: { env: Record<string, string>; known: KnownSteps | undefined },
+): Promise<Chain> {
+  return await planOn(context, source, layers, options, base)
 }
 
 /** The same for a look only: a layer that lacks a value is no error. */
@@ -96,7 +110,7 @@ async function planOn(
   const contentOf = async (key: LayerKey) => (await find(key))?.manifest.contentId ?? known?.get(key)?.contentId
   const steps = await planSteps(source, layers, { arch: context.arch, base: base?.digest, contentOf, ...values })
   const found = await Promise.all(steps.map((step) => find(step.key)))
-  return { source, base, steps, found, find }
+  return { source, layers, base, steps, found, find }
 }
 
 /** Looks a key up once. */
@@ -117,11 +131,11 @@ export function mustRebuild(
 ): string | undefined {
   if (rebuild.has(step.name)) return 'asked for with --rebuild'
   if (step.layer?.directives.nocache) return `${step.inner ? 'one of its scripts' : 'its script'} says nocache`
-  return isTooOld(step, snapshot) ? 'older than its ttl' : undefined
+  return isTooOld(step, snapshot.manifest) ? 'older than its ttl' : undefined
 }
 
 /** A rolled-up layer is too old when one of its steps is. */
-function isTooOld({ layer }: Step, { manifest }: Snapshot): boolean {
+export function isTooOld({ layer }: Step, manifest: Pick<Manifest, 'builtAt' | 'steps'>): boolean {
   return (layer?.steps ?? (layer ? [layer] : [])).some(({ directives: { ttl } }, i) => {
     return isOlder(manifest.steps?.[i]?.builtAt ?? manifest.builtAt, ttl)
   })
@@ -146,6 +160,9 @@ export async function buildChain(
   const { label } = source
   const layers = upTo(source.layers, options.last)
   let chain = await planChain(context, source, layers, options.env, options.known)
+  const plan = { env: options.env, known: options.known }
+  const pulled = (!options.dryRun && (await options.pull?.(chain, options))) || new Set<LayerKey>()
+  if (pulled.size > 0) chain = await planAgain(context, chain, plan)
   let missing = countMissing(chain, options)
   const uses = !options.dryRun && (missing > 0 || !options.lazy)
   if (uses) {
@@ -162,7 +179,8 @@ export async function buildChain(
     const step = chain.steps[i] as Step
     const there = chain.found[i]
     if (there && !builtAgain(step, there, options)) {
-      result.layers.push(cached(context, label, step, there))
+      const outcome = cached(context, label, step, there)
+      result.layers.push(pulled.has(step.key) ? { ...outcome, result: 'pulled' } : outcome)
       ground = { snapshot: there }
       snapshots.push(there)
       continue
@@ -186,9 +204,7 @@ export async function buildChain(
     ground = { snapshot: outcome.snapshot }
     snapshots.push(outcome.snapshot)
     // The content id of what was just built may be new, and with it the keys of all above.
-    const plan = { env: options.env, known: options.known }
-    const { base } = chain
-    const replan = () => planOn(context, source, layers, plan, base)
+    const replan = () => planAgain(context, chain, plan)
     if (i + 1 < chain.steps.length) chain = await held(context, await replan(), replan)
   }
   if (!options.dryRun) context.store.touch(snapshots.map(({ manifest }) => manifest.id))
@@ -199,7 +215,7 @@ export async function buildChain(
 }
 
 /** The plan, with all that was found for it held in the store; made anew where something was dropped meanwhile. */
-async function held(context: BuildContext, plan: Chain, replan: () => Promise<Chain>): Promise<Chain> {
+export async function held(context: BuildContext, plan: Chain, replan: () => Promise<Chain>): Promise<Chain> {
   const { store, signal } = context
   for (let chain = plan; ; chain = await replan()) {
     const merged = chain.steps.flatMap(({ inner = [] }, i) => (chain.found[i] ? [] : inner))

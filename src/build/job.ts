@@ -55,7 +55,9 @@ export function groundLayout(job: StepJob): DiskLayout {
   return chooseRoot(job.ground.base.disk, job.root, `the base ${printable(job.ground.base.source)}`)
 }
 
-export function backingOf({ ground }: StepJob): (BackingReference & { format: 'qcow2' | 'raw' }) | undefined {
+export function backingOf({
+  ground,
+}: Pick<StepJob, 'ground'>): (BackingReference & { format: 'qcow2' | 'raw' }) | undefined {
   if (!ground) return undefined
   if ('snapshot' in ground) return { ...snapshotReference(ground.snapshot.manifest.id), format: 'qcow2' }
   return { ...baseReference(ground.base.digest, ground.base.file), format: ground.base.imageFormat }

@@ -15,6 +15,7 @@ import { buildChain, type Chain, type ChainResult, mustRebuild, surveyChain } fr
 import type { BuildContext } from './context.ts'
 import { prebuildPath, runningPrebuild, writePrebuild } from './prebuild-state.ts'
 import { loadWorkingTree } from './project.ts'
+import { pullerFor } from './sharing.ts'
 
 export interface PrebuildOptions {
   /** As the hooks call it: heeds vlb.prebuild, and errors are for its log alone. */
@@ -174,7 +175,9 @@ async function buildWanted(outer: BuildContext, hook: boolean, state: PrebuildSt
     }
     const options = { env: {}, rebuild: new Set<string>(), frozen: false, dryRun: false, keepFailed: false }
     const since = Date.parse(state.startedAt)
-    const result = await buildChain(context, source, { ...options, last, since, secrets: new Map(), beforeBuild })
+    const pull = pullerFor(context, source, options)
+    const wish = { ...options, last, since, secrets: new Map(), beforeBuild, pull }
+    const result = await buildChain(context, source, wish)
     return outcomeOf(result, reason)
   } finally {
     await source.objects.close()

@@ -15,16 +15,20 @@ import { firstToRun } from './rolled-up.ts'
 import { targetsFor } from './targets.ts'
 import { Explainer, type Explanation } from './why.ts'
 
-export async function status(
-  context: BuildContext,
-  revision: string | undefined,
-  env: Record<string, string>,
-): Promise<StatusResult> {
+export interface StatusRequest {
+  revision: string | undefined
+  env: Record<string, string>
+  /** Ask the remote what it has. */
+  remote: boolean
+}
+
+export async function status(context: BuildContext, { revision, env, remote }: StatusRequest): Promise<StatusResult> {
   const source =
     revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
   try {
     const chain = await surveyChain(context, source, env)
-    const layers = await layerStates(context, chain)
+    const states = await layerStates(context, chain)
+    const layers = remote ? await (await import('./remote-status.ts')).withRemote(context, chain, states, env) : states
     return {
       project: source.config.name,
       rev: source.name,

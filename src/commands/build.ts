@@ -36,6 +36,7 @@ export async function build(context: CommandContext, revisions: string[], option
       output: output === undefined ? undefined : resolve(context.cwd, output),
       jobs,
       digest: context.json,
+      remote: options['remote'] !== false,
       sbom: sbom === undefined ? undefined : { path: resolve(context.cwd, sbom), version: packageJson.version },
     })
   return { kind: 'build', data: await withProject(context, work, device) }

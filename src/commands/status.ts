@@ -7,5 +7,8 @@ import { readValues } from './values.ts'
 export async function status(context: CommandContext, [revision]: string[], options: Options): Promise<CommandResult> {
   const { status: run } = await import('../build/status.ts')
   const env = readValues(options)
-  return { kind: 'status', data: await withProject(context, (project) => run(project, revision, env)) }
+  return {
+    kind: 'status',
+    data: await withProject(context, (project) => run(project, { revision, env, remote: options['remote'] === true })),
+  }
 }

@@ -12,6 +12,8 @@ import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
 import prebuildPage from '../../docs/git-vlb-prebuild.1.md'
+import pullPage from '../../docs/git-vlb-pull.1.md'
+import pushPage from '../../docs/git-vlb-push.1.md'
 import rollupPage from '../../docs/git-vlb-rollup.1.md'
 import shellPage from '../../docs/git-vlb-shell.1.md'
 import statusPage from '../../docs/git-vlb-status.1.md'
@@ -37,6 +39,8 @@ export const verbs: readonly Verb[] = [
   { name: 'new', page: newPage, load: async () => (await import('./new.ts')).newLayer },
   { name: 'status', page: statusPage, load: async () => (await import('./status.ts')).status },
   { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
+  { name: 'push', page: pushPage, load: async () => (await import('./push.ts')).push },
+  { name: 'pull', page: pullPage, load: async () => (await import('./pull.ts')).pull },
   { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
   { name: 'rollup', page: rollupPage, load: async () => (await import('./rollup.ts')).rollup },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },

@@ -55,11 +55,14 @@ export interface Config {
   seal: readonly SealStep[]
   boot: BootSettings
   changelog: { packages: readonly string[] }
+  remote: string | undefined
+  /** The base goes along when snapshots are shared. */
+  shareBase: boolean
 }
 
 interface RawConfig {
   name?: string
-  base?: { path?: string; url?: string; sha256?: string; sha512?: string }
+  base?: { path?: string; url?: string; sha256?: string; sha512?: string; share?: boolean }
   disk?: { size?: string; root?: number | string }
   env?: Record<string, string | number | boolean>
   output?: {
@@ -80,6 +83,7 @@ interface RawConfig {
     machines?: { memory?: string; cpus?: number; firmware?: Firmware }[]
   }
   changelog?: { packages?: string[] }
+  remote?: string
 }
 
 type Path = readonly string[]
@@ -121,6 +125,8 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     seal: sealOf(raw.seal ?? true),
     boot: bootOf(raw, (what, hint) => fail(at(['boot', 'expect']), what, hint)),
     changelog: { packages: raw.changelog?.packages ?? [] },
+    remote: raw.remote,
+    shareBase: raw.base?.share ?? true,
   }
 }
 

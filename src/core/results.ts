@@ -182,6 +182,44 @@ export interface RollupResult {
   seconds: number
 }
 
+/**
+ * pushed: the remote has it now; there: it had it before; kept: it, or what is below it, is not to be shared; missing: it is
+ * not built.
+ */
+export interface PushedLayer {
+  name: string
+  key: string
+  result: 'pushed' | 'there' | 'kept' | 'missing'
+  /** Bytes that were sent for it, its base among them. */
+  bytes: number
+}
+
+export interface PushResult {
+  ok: boolean
+  remote: string
+  layers: PushedLayer[]
+  bytes: number
+  seconds: number
+}
+
+/** cached: the store had it; absent: the remote lacks it, or it is not shared. */
+export interface PulledLayer {
+  name: string
+  key: string
+  result: 'pulled' | 'cached' | 'absent'
+  /** Bytes it takes in the store. */
+  bytes: number
+}
+
+export interface PullResult {
+  ok: boolean
+  remote: string
+  layers: PulledLayer[]
+  /** Bytes that were fetched at most: what an earlier run left is among them. */
+  bytes: number
+  seconds: number
+}
+
 export interface InitResult {
   directory: string
   template: string
@@ -346,3 +384,5 @@ export type CommandResult =
   | { kind: 'completion'; data: { shell: string; script: string } }
   | { kind: 'test-boot'; data: BootResult; tap?: boolean }
   | { kind: 'cloud-init'; data: SeedResult }
+  | { kind: 'push'; data: PushResult }
+  | { kind: 'pull'; data: PullResult }

@@ -5,6 +5,7 @@ import { short } from '../core/ids.ts'
 import type {
   BootResult,
   BuildResult,
+  BuiltLayer,
   CommandResult,
   DoctorResult,
   InitResult,
@@ -16,6 +17,7 @@ import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
+import { pullText, pushText } from './remote.ts'
 import { rollupText } from './rollup.ts'
 import { table } from './table.ts'
 import { whyText } from './why.ts'
@@ -51,6 +53,10 @@ export function resultText(result: CommandResult, options: TextOptions): string 
     case 'test-boot':
       if (result.tap) return tapText(result.data)
       return result.data.machines ? checksText(result.data, options.style) : bootText(result.data, options)
+    case 'push':
+      return pushText(result.data, options.style)
+    case 'pull':
+      return pullText(result.data, options.style)
     case 'cloud-init': {
       const { path, bytes, format, files, instanceId } = result.data
       const what = `${formatBytes(bytes)} ${format}, ${files.join(', ')}, instance ${printable(instanceId, 80)}`
@@ -97,12 +103,14 @@ function buildText(data: BuildResult, { style, cwd }: TextOptions): string {
     const how = image.written ? `written in ${formatSeconds(image.seconds)}` : 'already current'
     return `image ${shownPath(image.path, cwd)}  ${formatBytes(image.bytes)} ${image.format}, ${how}\n`
   })
-  const built = data.layers.filter((layer) => layer.result === 'built').length
+  const count = (result: BuiltLayer['result']) => data.layers.filter((layer) => layer.result === result).length
+  const [built, pulled] = [count('built'), count('pulled')]
+  const fetched = pulled > 0 ? `${pulled} pulled, ` : ''
   const total =
     data.ok && !data.dryRun
       ? style(
           'dim',
-          `${built} built, ${data.layers.length - built} from the store, ${formatSeconds(data.seconds)} in all\n`,
+          `${built} built, ${fetched}${data.layers.length - built - pulled} from the store, ${formatSeconds(data.seconds)} in all\n`,
         )
       : ''
   const sbom = data.sbom ? `sbom ${shownPath(data.sbom.path, cwd)}  ${data.sbom.packages} packages\n` : ''

@@ -35,6 +35,7 @@ const folders = [
   'tested',
   'downloads',
   'digests',
+  'shared',
   'locks',
   'tmp',
 ]

@@ -85,7 +85,7 @@ describe('the command line', () => {
     ).toEqual({
       verb: 'build',
       operands: ['v1', 'v2'],
-      options: { env: ['A=1', 'B=2'], output: '/x', dryRun: true, flatten: false, jobs: '2' },
+      options: { env: ['A=1', 'B=2'], output: '/x', remote: true, dryRun: true, flatten: false, jobs: '2' },
     })
   })
 

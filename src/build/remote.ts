@@ -1,0 +1,80 @@
+// The remote of a project: which one, how it is reached, and what it offers for the steps of a chain.
+import { resolve } from 'node:path'
+import type { Config } from '../core/config.ts'
+import { VlbError } from '../core/errors.ts'
+import type { LayerKey } from '../core/ids.ts'
+import { blobsOf, configLimit, parseOciManifest, parseSnapshot, type SharedSnapshot } from '../core/oci.ts'
+import { parseRemote } from '../core/remote.ts'
+import { settingValues } from '../git/repo.ts'
+import { type Patience, readCertificates } from '../host/http.ts'
+import { Registry } from '../store/oci.ts'
+import { isDamaged } from '../store/shared.ts'
+import type { BuildContext } from './context.ts'
+
+/** Somebody waits for this very thing. */
+export const patient: Patience = { connect: 10_000, silence: 60_000, tries: 5 }
+/** A build gets on without: a remote that is slow or down must not hold it up. */
+export const hasty: Patience = { connect: 3000, silence: 5000, tries: 2 }
+
+/** The remote of a project, or undefined if it has none. `vlb.remote` comes before vlb.yaml; set to nothing, there is none. */
+export async function openRemote(
+  context: BuildContext,
+  config: Config,
+  patience: Patience,
+): Promise<Registry | undefined> {
+  const { repo, settings, folder } = context.project
+  const setting = settings.get('remote')
+  const given = setting ?? config.remote
+  if (given === undefined || given === '') return undefined
+  const insecure = settings.has('insecureregistry') ? await settingValues(repo, 'vlb.insecureRegistry') : []
+  const remote = parseRemote(given, setting === undefined ? 'remote in vlb.yaml' : 'vlb.remote', new Set(insecure))
+  const file = settings.get('remoteca')
+  const ca = await readCertificates(file === undefined ? undefined : resolve(folder, file))
+  return new Registry({ remote, patience, signal: context.signal, ca, cwd: repo.cwd })
+}
+
+/** The same for a command that is about nothing else. */
+export async function needRemote(context: BuildContext, config: Config): Promise<Registry> {
+  const registry = await openRemote(context, config, patient)
+  if (registry) return registry
+  throw new VlbError('VLB_NO_REMOTE', 'this project has no remote to share snapshots through', {
+    hint: 'name a repository of an OCI registry: "remote: registry.example.com/team/web" in vlb.yaml, or git config vlb.remote',
+  })
+}
+
+/** What a remote has of a key, checked as far as it can be before its blobs are here; undefined if that is nothing sound. */
+export async function offerOf(
+  context: BuildContext,
+  registry: Registry,
+  key: LayerKey,
+): Promise<SharedSnapshot | undefined> {
+  const text = await registry.manifest(key)
+  if (text === undefined) return undefined
+  const manifest = parseOciManifest(text)
+  const refuse = (reason: string): undefined => {
+    const what = `what ${registry.name} has of ${key.slice(0, 12)} is not taken: ${reason}`
+    context.emit({ type: 'warning', text: what })
+    return undefined
+  }
+  if (typeof manifest === 'string') return refuse(manifest)
+  if (await isDamaged(context.store, registry.name, manifest.config.digest)) return undefined
+  const config = (await registry.blob(manifest.config, configLimit)).toString('utf8')
+  const snapshot = parseSnapshot(config, key, manifest.blobs)
+  if (typeof snapshot === 'string') return refuse(snapshot)
+  for (const { digest } of blobsOf(snapshot))
+    if (await isDamaged(context.store, registry.name, digest)) return undefined
+  return snapshot
+}
+
+const remoteCodes: readonly string[] = ['VLB_REMOTE', 'VLB_REMOTE_LOGIN', 'VLB_REMOTE_DAMAGED']
+
+/** An error that is the remote's, and so no reason for a build to fail. */
+export function isRemoteError(error: unknown): error is VlbError {
+  return error instanceof VlbError && remoteCodes.includes(error.code)
+}
+
+/** For a build, one line of it. */
+export function tellRemoteError(context: BuildContext, error: VlbError): void {
+  const hint = error.code === 'VLB_REMOTE_LOGIN' && error.hint ? ` (${error.hint})` : ''
+  context.emit({ type: 'warning', text: `${error.message}${hint}; going on without it` })
+}

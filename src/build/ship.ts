@@ -1,0 +1,294 @@
+// Sends the snapshots of a chain to a registry: packs those that it lacks, uploads their pieces, and last of all writes the
+// manifests, from the bottom up. What is cut off in between leaves blobs that nobody sees.
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import { VlbError } from '../core/errors.ts'
+import type { LayerKey } from '../core/ids.ts'
+import type { BaseRecord } from '../core/manifest.ts'
+import {
+  type Blob,
+  blobOf,
+  blobsOf,
+  composeManifest,
+  type Details,
+  parseSnapshot,
+  type SharedFile,
+  type SharedSnapshot,
+  shareManifest,
+} from '../core/oci.ts'
+import { packagesName } from '../core/packages.ts'
+import { explainWriteError } from '../host/files.ts'
+import { requireSpace } from '../host/space.ts'
+import { pack, packingPays } from '../image/transport.ts'
+import { baseFolder } from '../store/local.ts'
+import type { Registry, Source } from '../store/oci.ts'
+import { cutFile } from '../store/oci-file.ts'
+import {
+  baseShipment,
+  forgetDamage,
+  hasDamage,
+  isDamaged,
+  readShipment,
+  type Shipment,
+  writeShipment,
+} from '../store/shared.ts'
+import type { Snapshot } from '../store/store.ts'
+import type { BuildContext } from './context.ts'
+import { inParallel } from './parallel.ts'
+import { offerOf } from './remote.ts'
+
+export interface ChainToShip {
+  /** From the bottom up; at least one. */
+  snapshots: readonly Snapshot[]
+  /** What they stand on. */
+  base: BaseRecord | undefined
+  shareBase: boolean
+}
+
+/** Requests that wait for one another's answers at a registry. */
+const atOnce = 4
+
+export interface Shared {
+  /** Bytes sent, by the key of the layer they are of. */
+  sent: Map<string, number>
+  /** Keys whose manifests were written. */
+  written: Set<string>
+}
+
+export async function shipChain(context: BuildContext, registry: Registry, chain: ChainToShip): Promise<Shared> {
+  const shared: Shared = { sent: new Map(), written: new Set() }
+  const keys = chain.snapshots.map(({ manifest }) => manifest.key)
+  const missing = await missingKeys(context, registry, keys)
+  if (missing.size === 0) return shared
+  const parcels = await parcelsOf(context, chain)
+  const shipped = new Map<string, Shipment>()
+  await inParallel(context, parcels, atOnce, async (inner, parcel) => {
+    shipped.set(parcel.id, await ship(inner, registry.within(inner.signal), parcel, shared))
+  })
+  for (const [i, key] of keys.entries()) {
+    if (!missing.has(key)) continue
+    await writeManifest(registry, compose(context, chain, i, shipped))
+    shared.written.add(key)
+  }
+  return shared
+}
+
+/**
+ * Keys that the remote lacks, or has damaged. Where it has the topmost it has all below, for they were written first. What
+ * it has of a key may be another build of it; that is as good, and stays.
+ */
+async function missingKeys(
+  context: BuildContext,
+  registry: Registry,
+  keys: readonly LayerKey[],
+): Promise<Set<LayerKey>> {
+  // Only after bad news is it worth more than one request each to look closer.
+  const doubtful = await hasDamage(context.store, registry.name)
+  const has = async (key: LayerKey) =>
+    doubtful ? (await offerOf(context, registry, key)) !== undefined : await registry.hasTag(key)
+  const [top, ...below] = [...keys].reverse()
+  const missing = new Set<LayerKey>()
+  if (top === undefined || (await has(top))) return missing
+  missing.add(top)
+  await inParallel(context, below, atOnce, async (_, key) => {
+    if (!(await has(key))) missing.add(key)
+  })
+  return missing
+}
+
+interface Disk {
+  path: string
+  format: 'qcow2' | 'raw'
+}
+
+/** A file of the store that is to go to a registry. */
+interface Parcel {
+  /** What its shipments are remembered by. */
+  id: string
+  nonce: string
+  task: string
+  disk: Disk
+  backing: Disk | undefined
+  /** Gzipped JSON. */
+  details: Buffer | undefined
+  /** The layer it counts for. */
+  key: LayerKey
+}
+
+async function parcelsOf(context: BuildContext, { snapshots, base, shareBase }: ChainToShip): Promise<Parcel[]> {
+  const { store } = context
+  const baseDisk = base && { path: store.path('bases', baseFolder(base.digest), base.file), format: base.imageFormat }
+  const parcels: Parcel[] = []
+  const first = snapshots[0]?.manifest
+  if (base && baseDisk && shareBase && first?.base !== undefined) {
+    const common = { disk: baseDisk, backing: undefined, details: undefined, key: first.key }
+    parcels.push({ ...baseShipment(base.digest), task: 'pushing the base', ...common })
+  }
+  for (const [i, { manifest, file, log }] of snapshots.entries()) {
+    const below = snapshots[i - 1]
+    const onBase = manifest.base === undefined ? undefined : baseDisk
+    parcels.push({
+      id: manifest.id,
+      nonce: manifest.nonce,
+      task: `pushing ${manifest.layer}`,
+      disk: { path: file, format: 'qcow2' },
+      backing: below ? { path: below.file, format: 'qcow2' } : onBase,
+      details: await packDetails(log, manifest.packages && store.path('snapshots', manifest.id, packagesName)),
+      key: manifest.key,
+    })
+  }
+  return parcels
+}
+
+/** The same bytes each time: gzip's header holds no time here. */
+async function packDetails(log: string, packages: string | undefined): Promise<Buffer> {
+  const details: Details = {
+    log: await readFile(log, 'utf8').catch(() => ''),
+    ...(packages === undefined ? {} : { packages: await readFile(packages, 'utf8') }),
+  }
+  return await promisify(gzip)(JSON.stringify(details))
+}
+
+/** Sees to it that the remote has all pieces of a file. */
+async function ship(context: BuildContext, registry: Registry, parcel: Parcel, shared: Shared): Promise<Shipment> {
+  const { id, nonce, details } = parcel
+  const known = await readShipment(context.store, id, nonce)
+  const from = known?.places.find((place) => place !== registry.name && place.startsWith(`${registry.remote.host}/`))
+  const send = new Sending(context, registry, parcel, from?.slice(registry.remote.host.length + 1))
+  if (details) await send.small(details)
+  let file = known?.file
+  if (!file || (await send.lacking(file.parts)).length > 0) {
+    const made = await wrap(context, registry, parcel)
+    file = made.file
+    await send.pieces(made)
+  }
+  shared.sent.set(parcel.key, (shared.sent.get(parcel.key) ?? 0) + send.sent)
+  const places = [...new Set([...(known?.places ?? []), registry.name])]
+  const shipment = { nonce, file, ...(details ? { details: blobOf(details) } : {}), places }
+  await writeShipment(context.store, id, shipment)
+  return shipment
+}
+
+/** The file as it travels, in pieces: packed, where that makes it smaller. */
+async function wrap(
+  context: BuildContext,
+  registry: Registry,
+  { disk, backing, task }: Parcel,
+): Promise<{ path: string; file: SharedFile }> {
+  const { store, signal } = context
+  let { path } = disk
+  if (await packingPays(path)) {
+    context.emit({ type: 'progress', task, done: 0, total: undefined })
+    const { blocks } = await stat(path)
+    path = join(await store.scratch.folder(), 'packed.qcow2')
+    // At the most.
+    requireSpace(path, blocks * 512)
+    await pack({ from: disk, backing, to: path }, signal).catch((error: unknown) => {
+      throw explainWriteError(error, store.root)
+    })
+  }
+  // What the registry holds damaged it keeps, so the file is cut elsewhere.
+  const avoid = (digest: string) => isDamaged(store, registry.name, digest)
+  return { path, file: await cutFile(path, { avoid, signal }) }
+}
+
+/** The uploads of one parcel. */
+class Sending {
+  sent = 0
+  readonly #context: BuildContext
+  readonly #registry: Registry
+  readonly #parcel: Parcel
+  readonly #from: string | undefined
+
+  /** `from`: another repository of this registry that has it, or had. */
+  constructor(context: BuildContext, registry: Registry, parcel: Parcel, from: string | undefined) {
+    this.#context = context
+    this.#registry = registry
+    this.#parcel = parcel
+    this.#from = from
+  }
+
+  /** Those that the registry does not have, or not whole: one whose length is another was cut short there. */
+  async lacking(blobs: readonly Blob[]): Promise<Blob[]> {
+    const lacking: Blob[] = []
+    for (const blob of blobs) {
+      const bad = await isDamaged(this.#context.store, this.#registry.name, blob.digest)
+      if (bad || (await this.#registry.blobSize(blob.digest)) !== blob.size) lacking.push(blob)
+    }
+    return lacking
+  }
+
+  async small(bytes: Buffer): Promise<void> {
+    const blob = blobOf(bytes)
+    for (const one of await this.lacking([blob])) await this.#upload(one, bytes, () => {})
+  }
+
+  async pieces({ path, file }: { path: string; file: SharedFile }): Promise<void> {
+    const lacking = new Set(await this.lacking(file.parts))
+    const total = [...lacking].reduce((sum, { size }) => sum + size, 0)
+    const { task } = this.#parcel
+    const started = Date.now()
+    let done = 0
+    let offset = 0
+    for (const blob of file.parts) {
+      const source = { path, offset }
+      offset += blob.size
+      if (!lacking.has(blob)) continue
+      await this.#upload(blob, source, (bytes) => {
+        done += bytes
+        this.#context.emit({ type: 'progress', task, done, total })
+      })
+    }
+    const seconds = (Date.now() - started) / 1000
+    this.#context.emit({ type: 'progress-ended', task, bytes: total, seconds })
+  }
+
+  async #upload(blob: Blob, source: Source, onBytes: (bytes: number) => void): Promise<void> {
+    const how = await this.#registry.upload(blob, source, { from: this.#from, onBytes })
+    if (how === 'uploaded') this.sent += blob.size
+    const size = await this.#registry.blobSize(blob.digest)
+    if (size !== blob.size) throw keepsDamage(this.#registry, blob, size)
+    await forgetDamage(this.#context.store, this.#registry.name, blob.digest)
+  }
+}
+
+function keepsDamage(registry: Registry, { digest, size }: Blob, found: number | undefined): VlbError {
+  const has = found === undefined ? 'does not have it' : `has ${found} bytes of it instead of ${size}`
+  return new VlbError('VLB_REMOTE_DAMAGED', `${registry.name} was sent the blob ${digest}, but ${has}`, {
+    hint: 'push once more: it is cut into other pieces then; and have the registry looked at',
+    data: { digest },
+  })
+}
+
+function compose(
+  { arch }: BuildContext,
+  { snapshots, base, shareBase }: ChainToShip,
+  top: number,
+  shipped: ReadonlyMap<string, Shipment>,
+): SharedSnapshot {
+  const { key, contentId } = (snapshots[top] as Snapshot).manifest
+  const layers = snapshots.slice(0, top + 1).map(({ manifest }) => {
+    const { file, details } = shipped.get(manifest.id) as Shipment & { details: Blob }
+    return { manifest: shareManifest(manifest), file, details }
+  })
+  const file = base && shareBase ? shipped.get(baseShipment(base.digest).id)?.file : undefined
+  if (!base || !file) return { format: 1, key, contentId, arch, layers }
+  const { digest, disk, source } = base
+  return { format: 1, key, contentId, arch, base: { digest, disk, source, file }, layers }
+}
+
+async function writeManifest(registry: Registry, snapshot: SharedSnapshot): Promise<void> {
+  const { config, manifest } = composeManifest(snapshot)
+  const wrong = parseSnapshot(config, snapshot.key, blobsOf(snapshot))
+  if (typeof wrong === 'string') {
+    const name = snapshot.layers.at(-1)?.manifest.layer
+    throw new VlbError('VLB_REMOTE', `${name} cannot be shared: ${wrong}`, {
+      hint: 'nobody could pull it; please report it',
+    })
+  }
+  const bytes = Buffer.from(config)
+  await registry.upload(blobOf(bytes), bytes, { onBytes: () => {} })
+  await registry.putManifest(snapshot.key, manifest)
+}
