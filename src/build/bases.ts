@@ -14,7 +14,15 @@ import type { BaseRecord } from '../core/manifest.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
-import { explainWriteError, fileIdentity, hashFile, sync, syncFolder, writeDown } from '../host/files.ts'
+import {
+  explainWriteError,
+  fileIdentity,
+  hashFile,
+  shareWithGroup,
+  sync,
+  syncFolder,
+  writeDown,
+} from '../host/files.ts'
 import { failure, run, spawn, ToolError } from '../host/run.ts'
 import { copyDisk, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
@@ -214,6 +222,7 @@ async function importBase(
     addedAt: new Date().toISOString(),
   }
   await writeDown(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
+  await shareWithGroup(work)
   await syncFolder(work)
   await rename(work, context.store.path('bases', baseFolder(base.digest)))
   context.store.grown = true

@@ -6,6 +6,7 @@ import { type PrebuildState, parsePrebuildState } from '../core/prebuild.ts'
 import type { PrebuildStatus } from '../core/results.ts'
 import { isAlive, send, yieldSignal } from '../host/background.ts'
 import { writeAtomic } from '../host/files.ts'
+import { isLocked } from '../host/lock.ts'
 import type { Project } from './project.ts'
 
 /** A file of the prebuild's folder in this worktree's git folder. hooks/prebuild.sh makes the same path of its log. */
@@ -39,12 +40,17 @@ export async function writePrebuild(project: Project, state: PrebuildState): Pro
 export async function prebuildStatus(project: Project): Promise<PrebuildStatus | null> {
   const found = await readPrebuild(project)
   if (!found) return null
-  const killed = found.state === 'running' && !(await isAlive(found))
+  // In another container, only the lock tells of it.
+  const alive = found.state !== 'running' || (await isAlive(found)) || (await isAtWork(project))
   const { layer, built, pid, startedAt, endedAt } = found
   const told = { layer, built, pid, startedAt, endedAt, log: prebuildPath(project, 'log') }
-  return killed
+  return !alive
     ? { ...told, state: 'stopped', reason: 'it was killed' }
     : { ...told, state: found.state, reason: found.reason }
+}
+
+async function isAtWork(project: Project): Promise<boolean> {
+  return await isLocked(prebuildPath(project, 'lock')).catch(() => false)
 }
 
 /** Has a prebuild of this worktree end after its present layer: somebody waits for what is built now. */

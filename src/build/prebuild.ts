@@ -8,7 +8,7 @@ import { diskStep, noKey, type Step } from '../core/plan.ts'
 import { allowsPrebuild, type PrebuildState } from '../core/prebuild.ts'
 import type { BuildError, BuiltLayer, PrebuildResult } from '../core/results.ts'
 import { currentBranch, headCommit, settingValues } from '../git/repo.ts'
-import { lowerPriority, onYield, send, startTime, yieldSignal } from '../host/background.ts'
+import { lowerPriority, onYield, send, thisProcess, yieldSignal } from '../host/background.ts'
 import { type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { whyNotRoot } from '../host/privilege.ts'
 import { buildChain, type Chain, type ChainResult, mustRebuild, surveyChain } from './chain.ts'
@@ -106,8 +106,7 @@ async function replaceOlder(context: BuildContext, wanted: string[], hook: boole
 async function work(context: BuildContext, hook: boolean, started: Date): Promise<Outcome> {
   const { project } = context
   const state: PrebuildState = {
-    pid: process.pid,
-    start: await startTime(process.pid),
+    ...(await thisProcess()),
     state: 'running',
     layer: null,
     key: null,

@@ -1,33 +1,47 @@
 // What a process in the background needs: the lowest priority, to know whether another one still lives, and to tell it
 // something.
-import { readFile } from 'node:fs/promises'
+import { readFile, readlink } from 'node:fs/promises'
 import { constants, setPriority } from 'node:os'
 import { ask } from './run.ts'
 
 /** A process for certain: ids are used again, but not with the same start. */
 export interface ProcessIdentity {
   pid: number
-  /** Start in clock ticks since boot (proc(5), stat field 22). */
+  /**
+   * Where and when it started: the host's boot, the PID namespace, and clock ticks since that boot (proc(5), stat field
+   * 22). After a start of the host, and in another container, the same id and ticks may be somebody else's.
+   */
   start: string
 }
 
-/** Start of a process in clock ticks since boot; '' if there is no such process, or only its remains. */
-export async function startTime(pid: number): Promise<string> {
+/** '' if there is no such process, or only its remains. */
+export async function processStart(pid: number): Promise<string> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' ? '' : (fields[19] ?? '')
+    const ticks = fields[19]
+    return fields[0] === 'Z' || ticks === undefined ? '' : `${await bootId()} ${await pidNamespace()} ${ticks}`
   } catch {
     return ''
   }
 }
 
+/** Another text after each start of the host (random(4)). */
+export async function bootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+}
+
+/** `pid:[4026531836]` (namespaces(7)). */
+async function pidNamespace(): Promise<string> {
+  return await readlink('/proc/self/ns/pid')
+}
+
 export async function thisProcess(): Promise<ProcessIdentity> {
-  return { pid: process.pid, start: await startTime(process.pid) }
+  return { pid: process.pid, start: await processStart(process.pid) }
 }
 
 export async function isAlive({ pid, start }: ProcessIdentity): Promise<boolean> {
-  return start !== '' && (await startTime(pid)) === start
+  return start !== '' && (await processStart(pid)) === start
 }
 
 /** Sends a signal if the process is still the one that is meant, and ours. */

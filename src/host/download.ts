@@ -1,11 +1,12 @@
 // Downloads a file with resume: what has arrived lies in a `.part` file, which a later try or run continues. The caller
 // checks the digest of the whole; a server that changed the file in between is found by that.
 import { createWriteStream } from 'node:fs'
-import { rename, stat } from 'node:fs/promises'
+import { open, rename, stat } from 'node:fs/promises'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { printable, VlbError } from '../core/errors.ts'
+import { shareWithGroup } from './files.ts'
 
 export interface DownloadOptions {
   signal: AbortSignal
@@ -20,6 +21,9 @@ const silence = 30_000
 /** Fetches `url` into `target` by way of `target.part`. Only http and https, also after redirects. */
 export async function download(url: string, target: string, options: DownloadOptions): Promise<void> {
   const part = `${target}.part`
+  // Another user of the store may have to go on with it.
+  await (await open(part, 'a')).close()
+  await shareWithGroup(part)
   for (let attempt = 1; ; attempt++) {
     try {
       await fetchRest(url, part, options)

@@ -1,7 +1,7 @@
 // Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
 import { createHash, randomBytes } from 'node:crypto'
-import type { BigIntStats } from 'node:fs'
-import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import type { BigIntStats, Stats } from 'node:fs'
+import { chmod, chown, link, lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { isSpaceError, spaceError } from './space.ts'
@@ -28,6 +28,8 @@ export function nameBeside(path: string): string {
 export async function writeAtomic(path: string, text: string, temporary: string): Promise<void> {
   try {
     await writeDown(temporary, text)
+    const shared = await sharedFolder(dirname(path))
+    if (shared) await giveToGroup(temporary, shared, 'alone')
     await rename(temporary, path)
     await sync(dirname(path))
   } catch (error) {
@@ -98,6 +100,40 @@ async function isFolder(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   )
+}
+
+/** What is made in such a folder has its group (inode(7)). */
+const setGid = 0o2000
+
+/** What a folder is whose group may write to it, as in a store that several users share; undefined for others. */
+async function sharedFolder(folder: string): Promise<Stats | undefined> {
+  const found = await stat(folder).catch(() => undefined)
+  return found && (found.mode & 0o020) !== 0 ? found : undefined
+}
+
+/**
+ * In a folder that its group may write to, `path`, alone or with all below it, becomes the group's as much as its owner's,
+ * whatever the umask: others of the group will build on it, replace it or remove it.
+ */
+export async function shareWithGroup(path: string, how: 'alone' | 'all' = 'all'): Promise<void> {
+  const above = await sharedFolder(dirname(path))
+  if (above) await giveToGroup(path, above, how)
+}
+
+async function giveToGroup(path: string, above: Stats, how: 'alone' | 'all'): Promise<void> {
+  const found = await lstat(path)
+  if (found.isSymbolicLink()) return
+  const inherited = found.isDirectory() ? above.mode & setGid : 0
+  const mode = found.mode | ((found.mode & 0o700) >> 3) | inherited
+  try {
+    if (found.gid !== above.gid) await chown(path, found.uid, above.gid)
+    if (mode !== found.mode || found.gid !== above.gid) await chmod(path, mode & 0o7777)
+  } catch (error) {
+    // Somebody else's: they had the same done.
+    if (!hasErrorCode(error, 'EPERM')) throw error
+  }
+  if (how === 'alone' || !found.isDirectory()) return
+  for (const name of await readdir(path)) await giveToGroup(join(path, name), above, how)
 }
 
 /** Bytes the file takes on disk; sparse files take less than their length. */

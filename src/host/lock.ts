@@ -1,7 +1,9 @@
 // Locks between processes: flock(2), held by a small child that ends when we do. The kernel drops such a lock however
 // its holder dies, so there is no stale lock to recognise, not even after a reboot.
-import { open, readFile } from 'node:fs/promises'
-import { VlbError } from '../core/errors.ts'
+import { randomBytes } from 'node:crypto'
+import { link, open, readFile, rm, stat } from 'node:fs/promises'
+import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { explainWriteError, shareWithGroup } from './files.ts'
 import { failure, spawn } from './run.ts'
 
 export interface Lock {
@@ -18,7 +20,7 @@ const busy = 75
  * has not said). Rejects with the signal's reason when aborted.
  */
 export async function takeLock(file: string, signal: AbortSignal, onWait: (pid: number) => void): Promise<Lock> {
-  await (await open(file, 'a')).close()
+  await makeLockFile(file)
   const now = await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
   if (now) return now
   onWait(await holderOf(file))
@@ -29,8 +31,39 @@ export async function takeLock(file: string, signal: AbortSignal, onWait: (pid: 
 
 /** Takes the lock `file` if nobody has it; undefined otherwise. */
 export async function tryLock(file: string, signal: AbortSignal): Promise<Lock | undefined> {
-  await (await open(file, 'a')).close()
+  await makeLockFile(file)
   return await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
+}
+
+/** Under its name the file is there with its last mode at once: others of the group may open it from then on. */
+async function makeLockFile(file: string): Promise<void> {
+  if (await stat(file).catch(() => undefined)) return
+  const made = `${file}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`
+  try {
+    await (await open(made, 'wx', 0o644)).close()
+    await shareWithGroup(made)
+    await link(made, file).catch((error: unknown) => {
+      if (!hasErrorCode(error, 'EEXIST')) throw error
+    })
+  } catch (error) {
+    throw explainWriteError(error, file)
+  } finally {
+    await rm(made, { force: true })
+  }
+}
+
+/**
+ * Locks an open file, or tells that somebody else has. The lock is that of the open file (flock(2)): it ends when we
+ * close it or die, and no child of ours has it.
+ */
+export async function lockOpenFile(fd: number): Promise<boolean> {
+  const child = spawn('flock', ['--exclusive', '--nonblock', '--conflict-exit-code', String(busy), '3'], {
+    inherited: fd,
+  })
+  const { exitCode, signal } = await child.ended
+  if (exitCode === 0) return true
+  if (exitCode === busy) return false
+  throw failure('flock', [], { exitCode, signal, stderr: '' })
 }
 
 /** Who holds the lock, as written by the holder; 0 if unknown. */
@@ -48,7 +81,7 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
   signal.throwIfAborted()
   // The child writes our process id into the file, says so, and holds the lock until its input ends: when we close it
   // or die. The lock sits on a descriptor that no other child of ours inherits.
-  const script = 'printf %s "$1" >"$2" && echo held && exec cat >/dev/null'
+  const script = '{ printf %s "$1" >"$2"; } 2>/dev/null; echo held && exec cat >/dev/null'
   const child = spawn('flock', [
     '--exclusive',
     ...options,

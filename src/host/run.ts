@@ -175,6 +175,8 @@ export interface SpawnOptions {
   output?: number
   /** A socket that it inherits as file descriptor 3. */
   channel?: boolean
+  /** An open file that it has as file descriptor 3. */
+  inherited?: number
 }
 
 export interface Child {
@@ -201,7 +203,7 @@ export function spawn(tool: string, args: readonly string[], options: SpawnOptio
       options.terminal ? 'inherit' : 'pipe',
       options.output ?? 'pipe',
       'pipe',
-      ...(options.channel ? ['pipe' as const] : []),
+      ...(options.channel ? ['pipe' as const] : options.inherited !== undefined ? [options.inherited] : []),
     ],
     detached: !options.terminal,
   })

@@ -1,10 +1,15 @@
 // Temporary files that do not outlive us. A small child, the janitor, knows each path; when our end of its pipe closes,
 // by a normal end or a SIGKILL, it removes what is left of them.
+//
+// Should both be killed at once, or the host lose power, the next run sweeps. Which scratch folders are in use it tells by
+// a lock (flock(2)) on a file beside them, which lasts as long as their process. A process id would not do: the store may
+// be shared with another container, which has process ids of its own, and after a start of the host they are given anew.
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { startTime } from './background.ts'
-import { explainWriteError, nameBeside } from './files.ts'
+import { hasErrorCode } from '../core/errors.ts'
+import { explainWriteError, nameBeside, shareWithGroup } from './files.ts'
+import { lockOpenFile } from './lock.ts'
 import { type Child, spawn } from './run.ts'
 
 // Lines of `+PATH`; on end of file each is removed. A session of its own, and deaf to what a terminal sends, so that
@@ -13,9 +18,16 @@ const janitorScript = `trap '' INT TERM HUP QUIT
 while IFS= read -r line; do set -- "$@" "\${line#+}"; done
 [ $# = 0 ] || rm -rf --one-file-system -- "$@"`
 
+/** Who the folders belong to: the beginning of their names, and the open file that is locked. */
+interface Owner {
+  name: string
+  held: FileHandle
+}
+
 export class Scratch {
   #janitor: Child | undefined
   #paths: string[] = []
+  #owner: Promise<Owner> | undefined
   readonly #folder: string
 
   /** `folder` is where scratch folders are made: on the file system of what will be made there. */
@@ -34,7 +46,9 @@ export class Scratch {
 
   /** A name for a file that is to go elsewhere on this file system by a rename. */
   async file(): Promise<string> {
-    const path = join(this.#folder, `${process.pid}-${await startTime(process.pid)}-${randomBytes(4).toString('hex')}`)
+    this.#owner ??= this.#own()
+    const { name } = await this.#owner
+    const path = join(this.#folder, `${name}-${randomBytes(4).toString('hex')}`)
     this.watch(path)
     return path
   }
@@ -48,30 +62,71 @@ export class Scratch {
 
   /** A new, empty folder, named after this process. */
   async folder(): Promise<string> {
-    const path = await this.file()
     try {
-      await mkdir(path, { recursive: true, mode: 0o755 })
+      const path = await this.file()
+      await mkdir(path, { mode: 0o755 })
+      await shareWithGroup(path)
+      return path
     } catch (error) {
       throw explainWriteError(error, this.#folder)
     }
-    return path
+  }
+
+  async #own(): Promise<Owner> {
+    await mkdir(this.#folder, { recursive: true })
+    for (;;) {
+      const name = `${process.pid}-${randomBytes(4).toString('hex')}`
+      const path = join(this.#folder, `${name}${lockEnding}`)
+      this.watch(path)
+      const held = await open(path, 'wx+', 0o644)
+      await shareWithGroup(path)
+      await lockOpenFile(held.fd)
+      // Before it was locked, somebody who swept may have taken it for one that was left.
+      if ((await held.stat()).nlink > 0) return { name, held }
+      await held.close()
+    }
   }
 
   /** Removes all that is left, now. */
   async close(): Promise<void> {
-    for (const path of this.#paths) await rm(path, { recursive: true, force: true })
+    // The last is the first that was made, the lock.
+    for (const path of this.#paths.reverse()) await rm(path, { recursive: true, force: true })
     this.#paths = []
+    await (await this.#owner?.catch(() => undefined))?.held.close()
+    this.#owner = undefined
     this.#janitor?.stdin?.end()
     await this.#janitor?.ended
     this.#janitor = undefined
   }
 }
 
+const lockEnding = '.lock'
+
 /** Removes scratch folders whose process is gone: what a power loss left, or the death of process and janitor at once. */
 export async function sweepScratch(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
-    const [pid, start] = name.split('-')
-    if (start && (await startTime(Number(pid))) !== start)
-      await rm(join(folder, name), { recursive: true, force: true })
+  const names = (await readdir(folder).catch(() => [])).filter((name) => /^\d+-/.test(name))
+  const owners = new Set(names.map(ownerOf))
+  for (const owner of owners) {
+    const lock = join(folder, `${owner}${lockEnding}`)
+    const held = await open(lock, 'r+').catch((error: unknown) => {
+      if (hasErrorCode(error, 'ENOENT')) return undefined
+      return 'unknown' as const
+    })
+    if (held === 'unknown') continue
+    try {
+      if (held && !(await lockOpenFile(held.fd))) continue
+      for (const name of names) if (ownerOf(name) === owner) await remove(join(folder, name))
+    } finally {
+      await held?.close()
+    }
   }
+}
+
+function ownerOf(name: string): string {
+  return name.endsWith(lockEnding) ? name.slice(0, -lockEnding.length) : name.slice(0, name.lastIndexOf('-'))
+}
+
+/** What cannot be removed was another user's, or is being removed by somebody else. */
+async function remove(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true }).catch(() => {})
 }

@@ -5,6 +5,7 @@ import { constants, openSync } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { hasErrorCode } from '../core/errors.ts'
 import type { SealedStep } from '../core/seal.ts'
+import { bootId } from '../host/background.ts'
 import { fileIdentity, identityOf, moveInto } from '../host/files.ts'
 import { closeElsewhere } from '../host/run.ts'
 import type { LocalStore } from './local.ts'
@@ -101,9 +102,4 @@ function openOld(image: string): number | undefined {
 
 export async function saveImageRecord(store: LocalStore, image: string, record: ImageRecord): Promise<void> {
   await store.write(recordPath(image), `${JSON.stringify({ ...record, path: image })}\n`)
-}
-
-/** Another text after each start of the host (random(4)). */
-async function bootId(): Promise<string> {
-  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
 }

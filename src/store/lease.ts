@@ -10,8 +10,7 @@ import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
 import { explainWriteError } from '../host/files.ts'
-import { takeLock, tryLock } from '../host/lock.ts'
-import { runInto, ToolError } from '../host/run.ts'
+import { lockOpenFile, takeLock, tryLock } from '../host/lock.ts'
 
 /** Names of what is used: a snapshot's id; of others with their kind in front. */
 export const baseUse = (folder: string): string => `base ${folder}`
@@ -122,6 +121,8 @@ export async function whileSweeping<T>(
 ): Promise<T> {
   const lock = await takeLock(sweepLock(store), signal, () => {})
   try {
+    // One that was left may be another user's.
+    await rm(sweepMark(store), { force: true })
     await (await open(sweepMark(store), 'w')).close()
     return await work(await readLeases(store))
   } finally {
@@ -139,16 +140,5 @@ async function waitForSweep(store: string, signal: AbortSignal): Promise<void> {
     await rm(sweepMark(store), { force: true })
   } finally {
     await lock.release()
-  }
-}
-
-/** Locks an open file, unless somebody else has. The lock is the open file's (flock(2)): it ends when we close it or die. */
-async function lockOpenFile(fd: number): Promise<boolean> {
-  try {
-    await runInto('flock', ['--exclusive', '--nonblock', '1'], fd)
-    return true
-  } catch (error) {
-    if (error instanceof ToolError && error.exitCode === 1) return false
-    throw error
   }
 }

@@ -6,13 +6,21 @@
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
 import { type Manifest, parseManifest } from '../core/manifest.ts'
-import { explainWriteError, makeFolders, sync, syncFolder, writeAtomic, writeDown } from '../host/files.ts'
+import {
+  explainWriteError,
+  makeFolders,
+  shareWithGroup,
+  sync,
+  syncFolder,
+  writeAtomic,
+  writeDown,
+} from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import { Lease } from './lease.ts'
@@ -81,7 +89,12 @@ export class LocalStore implements Store {
   /** Makes the folders of a new store and clears up after runs that were cut off. For commands that write. */
   async prepare(): Promise<void> {
     try {
-      await Promise.all(folders.map((folder) => makeFolders(this.path(folder))))
+      await Promise.all(
+        folders.map(async (folder) => {
+          await makeFolders(this.path(folder))
+          await shareWithGroup(this.path(folder), 'alone')
+        }),
+      )
       const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
       if (version === undefined) await this.write(['format'], `${layoutVersion}\n`)
       else if (version.trim() !== layoutVersion) {
@@ -128,11 +141,13 @@ export class LocalStore implements Store {
   /** Remembers that they were used, for the order in which gc drops snapshots. */
   touch(ids: readonly SnapshotId[]): void {
     for (const id of ids) {
+      const file = this.path('used', id)
       try {
-        // An empty file that is cut to nothing is as good as new (open(2), O_TRUNC), for all who may write to it.
-        closeSync(openSync(this.path('used', id), 'w', 0o664))
+        // An empty file that is cut to nothing is as good as new (open(2), O_TRUNC).
+        closeSync(openSync(file, 'w', 0o664))
       } catch {
-        // A store that can only be read is used as well.
+        // Another user's, or a store that can only be read.
+        renew(file)
       }
     }
   }
@@ -217,6 +232,7 @@ export class LocalStore implements Store {
     // Whoever writes to a snapshot by mistake breaks all that stand on it.
     await chmod(overlay, 0o444)
     await writeFile(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`, { flag: 'wx' })
+    await shareWithGroup(staging)
     await syncFolder(staging)
     // Left by later builds of the key that are gone by now: it would hide the one that comes.
     if (manifest.id === (manifest.key as string)) await rm(this.path('keys', manifest.key), { force: true })
@@ -254,6 +270,7 @@ export class LocalStore implements Store {
     const id = createHash('sha256').update(name).digest('hex').slice(0, 32)
     const folder = this.path('caches', id)
     await mkdir(folder, { recursive: true })
+    await shareWithGroup(folder, 'alone')
     return { folder, lock: await tryLock(this.path('locks', `cache-${id}`), signal) }
   }
 
@@ -269,6 +286,7 @@ export class LocalStore implements Store {
       if (!old.keep && old.key !== failure.key) await rm(this.path('failed', old.key, overlayName), { force: true })
     }
     await writeDown(join(staging, 'failure.json'), `${JSON.stringify({ ...failure, keep }, null, 2)}\n`)
+    await shareWithGroup(staging)
     const folder = this.path('failed', failure.key)
     await this.#bury(folder)
     await rename(staging, folder)
@@ -312,6 +330,15 @@ export class LocalStore implements Store {
 /** `sha256:abc…` → `sha256-abc…`: a folder name. */
 export function baseFolder(digest: string): string {
   return digest.replace(':', '-')
+}
+
+function renew(file: string): void {
+  try {
+    rmSync(file)
+    closeSync(openSync(file, 'w', 0o664))
+  } catch {
+    // Nothing hangs on it.
+  }
 }
 
 /** Undefined where there is nothing that can be read. */

@@ -36,6 +36,8 @@ export interface Ran {
 export interface RunOptions {
   cwd?: string
   env?: Record<string, string>
+  /** A program with arguments that starts ours: sudo, unshare. */
+  by?: readonly string[]
 }
 
 export class Rig {
@@ -147,7 +149,8 @@ export class Rig {
   }
 
   start(args: string[], options: RunOptions = {}): Running {
-    const running = new Running(process.execPath, [program, ...args], {
+    const [command = '', ...words] = [...(options.by ?? []), process.execPath, program, ...args]
+    const running = new Running(command, words, {
       cwd: options.cwd ?? this.repo,
       env: { ...this.env, ...options.env },
     })
