@@ -1,5 +1,5 @@
-// Three projects: unit (pure, seconds), integration (real git, qemu, mounts; by behaviour) and e2e (the whole story on
-// real Debian images). The last two run the built program.
+// Four projects: unit (pure, seconds), fuzz (properties of whatever reads bytes from outside), integration (real git, qemu,
+// mounts; by behaviour) and e2e (the whole story on real Debian images). The last two run the built program.
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
@@ -22,6 +22,17 @@ export default defineConfig({
     projects: [
       // Pure tests need no process of their own each, which would take longer than they do.
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], pool: 'threads', isolate: false } },
+      {
+        extends: true,
+        test: {
+          name: 'fuzz',
+          include: ['test/fuzz/**/*.test.ts'],
+          setupFiles: ['test/fuzz/setup.ts'],
+          testTimeout: 600_000,
+          pool: 'threads',
+          isolate: false,
+        },
+      },
       {
         extends: true,
         test: { name: 'integration', include: ['test/integration/**/*.test.ts'], testTimeout: 120_000, ...real },

@@ -1,7 +1,7 @@
 // --secret: where a secret comes from, and its value.
 import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { VlbError } from '../core/errors.ts'
+import { printable, VlbError } from '../core/errors.ts'
 import { environmentValue } from './context.ts'
 
 /** `id=ID,src=FILE` or `id=ID,env=NAME`, as docker build has it. Messages never hold a value. */
@@ -22,8 +22,9 @@ export async function readSecrets(given: string[], cwd: string): Promise<Map<str
 function fromEnvironment(id: string, name: string): Buffer {
   const value = environmentValue(name)
   if (value !== undefined) return Buffer.from(value)
-  throw new VlbError('VLB_SECRET', `the secret ${id}: the environment has no ${name}`, {
-    hint: `export ${name}, or give src=FILE`,
+  const shown = printable(name, 80)
+  throw new VlbError('VLB_SECRET', `the secret ${id}: the environment has no ${shown}`, {
+    hint: `export ${shown}, or give src=FILE`,
   })
 }
 
@@ -32,11 +33,14 @@ async function fromFile(id: string, file: string): Promise<Buffer> {
     const { size } = await stat(file)
     // It travels through a pipe into memory, and a list of masks is made of it.
     if (size <= 512 * 1024) return await readFile(file)
-    throw new VlbError('VLB_SECRET', `the secret ${id}: ${file} has ${size} bytes; 512 KiB are the most`, {
+    throw new VlbError('VLB_SECRET', `the secret ${id}: ${printable(file)} has ${size} bytes; 512 KiB are the most`, {
       hint: 'is it the right file?',
     })
   } catch (error) {
     if (error instanceof VlbError) throw error
-    throw new VlbError('VLB_SECRET', `the secret ${id}: cannot read ${file}`, { hint: 'see: ls -l', cause: error })
+    throw new VlbError('VLB_SECRET', `the secret ${id}: cannot read ${printable(file)}`, {
+      hint: 'see: ls -l',
+      cause: error,
+    })
   }
 }

@@ -102,7 +102,7 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     fail(`:${line}:${col}`, yamlComplaints[broken.code] ?? printable(broken.message.split('\n')[0] ?? ''))
   }
   const data = toData(document, (what) => fail(at([]), what)) ?? {}
-  const result = new Validator(schema as unknown as Schema, '2020-12', false).validate(data)
+  const result = validate(data, (what) => fail(at([]), what))
   if (!result.valid) {
     const { path, key, what, hint } = explain(result.errors, data)
     fail(at(path, key), what, hint)
@@ -144,6 +144,16 @@ function toData(document: Document, fail: (what: string) => never): unknown {
     // Aliases without an anchor, or too many of them; the parser does not say where.
     if (!(error instanceof ReferenceError)) throw error
     return fail(printable(error.message))
+  }
+}
+
+function validate(data: unknown, fail: (what: string) => never) {
+  try {
+    return new Validator(schema as unknown as Schema, '2020-12', false).validate(data)
+  } catch (error) {
+    // "\ud800" is half a character, of which the validator makes no path.
+    if (!(error instanceof URIError)) throw error
+    return fail('a key holds half a character (a lone surrogate)')
   }
 }
 

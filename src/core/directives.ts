@@ -172,7 +172,11 @@ function wrong(place: Place, what: string, hint = `known directives: ${names.joi
 /** A path in the image: absolute, without the parts that make it ambiguous. */
 function absolutePath(name: string, argument: string, place: Place): string {
   const parts = argument.split('/').slice(1)
-  if (!argument.startsWith('/') || parts.some((part) => part === '' || part === '.' || part === '..')) {
+  if (
+    !argument.startsWith('/') ||
+    /\p{Cc}/u.test(argument) ||
+    parts.some((part) => part === '' || part === '.' || part === '..')
+  ) {
     throw wrong(
       place,
       `${name} takes an absolute path in the image, such as /var/cache/apt, not "${printable(argument)}"`,
@@ -187,6 +191,7 @@ function repositoryPath(argument: string, place: Place): string {
   if (
     path === '' ||
     path.startsWith('/') ||
+    /\p{Cc}/u.test(path) ||
     path.split('/').some((part) => part === '' || part === '.' || part === '..')
   ) {
     throw wrong(place, `include takes a path below the folder of vlb.yaml, not "${printable(argument)}"`)

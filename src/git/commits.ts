@@ -52,7 +52,7 @@ export async function commitsBetween(repo: Repository, from: string, to: string,
 }
 
 /** `ID NUL`, then for each file a status, on a new line for the first, and one path, or two for a rename, each with NUL. */
-function parseTouched(text: string): Map<string, Pick<Commit, 'paths' | 'renames'>> {
+export function parseTouched(text: string): Map<string, Pick<Commit, 'paths' | 'renames'>> {
   const found = new Map<string, Pick<Commit, 'paths' | 'renames'>>()
   const words = text.split('\0')
   let current: Pick<Commit, 'paths' | 'renames'> = { paths: [], renames: [] }

@@ -9,6 +9,7 @@ import { type Environment, identityEnvironment } from '../host/env.ts'
 import { ask, run, spawn, ToolError } from '../host/run.ts'
 import { submodule } from './materialise.ts'
 import { gitPath, gitRead, type Repository, said } from './repo.ts'
+import { parseStatusLine } from './status-lines.ts'
 import { temporaryIndex } from './worktree.ts'
 
 const unfinished: readonly [file: string, what: string, hint: string][] = [
@@ -69,18 +70,12 @@ export async function changedPaths(repo: Repository, folders: readonly string[])
     gitRead(cwd, [...args, '--untracked-files=no'], env),
     gitRead(cwd, [...args, '--untracked-files=all', '--', ...folders], env),
   ])
-  // Kind, blank, and a number of fields before the path (git-status(1)).
-  const tracked = all
-    .split('\0')
-    .flatMap((line) => (/^[12u] /.test(line) ? pathBehind(line, line[0] === 'u' ? 10 : 8) : []))
+  const tracked = all.split('\0').flatMap((line) => {
+    const found = parseStatusLine(line)
+    return found && found.kind !== '?' ? found.path : []
+  })
   const unknown = below.split('\0').flatMap((line) => (line.startsWith('? ') ? line.slice(2) : []))
   return [...tracked, ...unknown]
-}
-
-function pathBehind(line: string, fields: number): string {
-  let at = 0
-  for (let i = 0; i < fields; i++) at = line.indexOf(' ', at) + 1
-  return line.slice(at)
 }
 
 export interface MovedTree {

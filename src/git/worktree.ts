@@ -9,6 +9,7 @@ import { isLayerName } from '../core/layer.ts'
 import type { Environment } from '../host/env.ts'
 import { ToolError } from '../host/run.ts'
 import { gitPath, gitRead, type Repository, said } from './repo.ts'
+import { parseStatusLine } from './status-lines.ts'
 
 export interface WorkingTree {
   /** Commit that HEAD names; undefined before the first commit. */
@@ -99,14 +100,14 @@ async function readStatus(
   for (const line of answer.split('\0')) {
     if (line.startsWith('# branch.oid ')) commit = line.slice(13) === '(initial)' ? undefined : line.slice(13)
     if (line.startsWith('# branch.head ')) branch = line.slice(14) === '(detached)' ? undefined : line.slice(14)
-    const path = pathOfStatusLine(line)
+    const { kind, path } = parseStatusLine(line) ?? {}
     if (path === undefined) continue
     const below = path.slice(skipped)
     if (below === configFile) {
       configDirty = true
       continue
     }
-    if (line.startsWith('u ')) {
+    if (kind === 'u') {
       throw new VlbError('VLB_LAYER_CONFLICT', `${printable(path)} has a merge conflict`, {
         hint: 'resolve it and git add it, or abort the merge',
       })
@@ -115,15 +116,6 @@ async function readStatus(
     if (matched !== undefined) dirty.add(matched)
   }
   return { commit, branch, dirty, configDirty }
-}
-
-/** The path follows a fixed number of fields, by kind of line. */
-function pathOfStatusLine(line: string): string | undefined {
-  const fields = { '1': 8, u: 10, '?': 1 }[line[0] ?? '']
-  if (fields === undefined || line[1] !== ' ') return undefined
-  let at = 0
-  for (let i = 0; i < fields; i++) at = line.indexOf(' ', at) + 1
-  return line.slice(at)
 }
 
 /** A copy of the user's index, and a folder for new objects: the environment in which git uses both. */

@@ -118,8 +118,9 @@ function withheld(rig: Rig): string[] {
     '-perm',
     '-040',
   ]
+  // When something was last used is asked for, not read.
   return rig
-    .tool('find', store, ...wrong)
+    .tool('find', store, '-path', join(store, 'used', '*'), '-o', '(', ...wrong, ')', '-print')
     .split('\n')
     .filter((line) => line !== '')
 }

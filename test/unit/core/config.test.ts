@@ -207,6 +207,10 @@ describe('a file that is no YAML, or not such YAML, is refused with line and col
     expect(wrong(levels.join('\n'))).toContain('Excessive alias count')
   })
 
+  test('half a character as a key', () => {
+    expect(wrong('env: { "\\ud800": x }')).toContain('half a character')
+  })
+
   test('a text of any length stays one short line', () => {
     const said = wrong(`name: "${'x '.repeat(5000)}"`).split('\nhint')[0] ?? ''
     expect(said.length).toBeLessThan(200)

@@ -82,6 +82,8 @@ describe('a wrong one is refused, with file and line', () => {
     ['# vlb: env', 'env takes NAME or NAME=default, not ""', 'known directives'],
     ['# vlb: env 1A=x', 'env takes NAME or NAME=default, not "1A=x"', 'known directives'],
     ['# vlb: env A-B=x', 'env takes NAME or NAME=default, not "A-B=x"', 'known directives'],
+    ['# vlb: cache /a\tb', 'cache takes an absolute path in the image', 'known directives'],
+    ['# vlb: include a\tb', 'include takes a path below the folder of vlb.yaml', 'known directives'],
     ['# vlb: \u001b[2J', 'unknown directive "?[2J"', 'known directives'],
   ])('%s', (line, what, hint) => {
     const said = complaint('VLB_DIRECTIVE', () => parse('# one', '', line))
