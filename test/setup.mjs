@@ -68,6 +68,7 @@ const testPackages = [
   'docker-registry',
   'apache2-utils',
   'skopeo',
+  'libxml2-utils',
 ]
 
 /** Not on every distribution; a test that needs it says so. */

@@ -1,9 +1,18 @@
 // The gate before a release: the Debian demo image passes the built-in checks and one of the project's, and does not pass
 // when something in it is broken.
 import { expect } from 'vitest'
+import { againstSchema } from '../rig/junit.ts'
 import { rigTest } from '../rig/rig.ts'
 
-const needs = ['root', 'fuse', 'loop', 'tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64'] as const
+const needs = [
+  'root',
+  'fuse',
+  'loop',
+  'tool:mmdebstrap',
+  'tool:extlinux',
+  'tool:qemu-system-x86_64',
+  'tool:xmllint',
+] as const
 
 rigTest(
   'a Debian image passes its checks once; with a broken service it does not, and the report says why',
@@ -23,6 +32,7 @@ rigTest(
     expect(machine.checks[0].output).toContain('systemd says: running')
     expect(machine.checks[5].output).toContain('<html')
     expect(rig.read('build/checks.xml')).toContain('<testcase name="10_page"')
+    expect(againstSchema(rig.path('build/checks.xml'))).toBe('')
     expect(await rig.ok('test-boot', '--check')).toContain('passed these checks on')
     expect(await rig.ok('status')).toContain('current, tested')
 
@@ -35,11 +45,12 @@ rigTest(
         'echo "<html>" >/etc/nginx/conf.d/broken.conf',
       ].join('\n'),
     )
-    const bad = await rig.vlb(['test-boot', '--check', '--timeout', '20m'])
+    const bad = await rig.vlb(['test-boot', '--check', '--timeout', '20m', '--junit', 'build/bad.xml'])
     expect(bad.code, bad.all).toBe(1)
     expect(bad.stdout).toMatch(/failed +failed-units/)
     expect(bad.stdout).toMatch(/failed +10_page/)
     expect(bad.stdout).toMatch(/journal of upside\.service:[\s\S]*the disk is upside down/)
+    expect(againstSchema(rig.path('build/bad.xml'))).toBe('')
     expect(bad.stdout).toMatch(/2 of 6 checks failed: failed-units, 10_page/)
     expect(await rig.ok('status')).not.toContain('tested')
   },

@@ -37,67 +37,30 @@ const mixed = machine(
 
 const tested = { reason: '', remembered: null }
 
-// What the widely used schema of Jenkins (junit-10.xsd) asks: elements in their order, required attributes, their types.
-const names = { testsuites: ['testsuite'], testsuite: ['testcase', 'system-out', 'system-err'] }
-const order = ['skipped', 'error', 'failure', 'system-out', 'system-err']
-type Node = Record<string, unknown> & { ':@'?: Record<string, string> }
-
-function conforms(text: string): Node[] {
+/** Names of the cases. That a report is as the common schemas want it: test/integration/junit.test.ts. */
+function cases(text: string): string[] {
   expect(XMLValidator.validate(text)).toBe(true)
-  const options = {
-    ignoreAttributes: false,
-    attributeNamePrefix: '',
-    preserveOrder: true,
-    trimValues: false,
-    parseAttributeValue: false,
-  }
-  const nodes = new XMLParser(options).parse(text) as Node[]
-  const elements = (list: unknown) => (list as Node[]).filter((node) => !('#text' in node))
-  const nameOf = (node: Node) => Object.keys(node).find((key) => key !== ':@') ?? ''
-  const whole = elements(nodes).find((node) => nameOf(node) === 'testsuites') as Node
-  const counts = ({ ':@': at = {} }: Node, required: string[]) => {
-    for (const name of required) expect(at[name], name).toMatch(/^\d+$/)
-    expect(at['name']).toBeTruthy()
-    expect(at['time']).toMatch(/^\d+\.\d+$/)
-  }
-  counts(whole, ['tests', 'failures', 'errors'])
-  const cases: Node[] = []
-  for (const suite of elements(whole['testsuites'])) {
-    expect(names.testsuites).toContain(nameOf(suite))
-    counts(suite, ['tests', 'failures', 'errors', 'skipped'])
-    for (const one of elements(suite['testsuite'])) {
-      expect(names.testsuite).toContain(nameOf(one))
-      if (nameOf(one) !== 'testcase') continue
-      cases.push(one)
-      expect(one[':@']).toMatchObject({ name: expect.any(String), classname: expect.any(String) })
-      const parts = elements(one['testcase']).map(nameOf)
-      expect(parts.every((part) => order.includes(part))).toBe(true)
-      expect(parts).toEqual([...parts].sort((a, b) => order.indexOf(a) - order.indexOf(b)))
-    }
-    expect(suite[':@']?.['tests']).toBe(
-      String(elements(suite['testsuite']).filter((one) => nameOf(one) === 'testcase').length),
-    )
-  }
-  return cases
+  const options = { ignoreAttributes: false, attributeNamePrefix: '', isArray: (name: string) => /^test/.test(name) }
+  const [whole] = new XMLParser(options).parse(text).testsuites
+  const all: { name: string }[] = (whole.testsuite ?? []).flatMap(
+    (suite: { tests: string; testcase: { name: string }[] }) => {
+      expect(suite.testcase).toHaveLength(Number(suite.tests))
+      return suite.testcase
+    },
+  )
+  expect(all).toHaveLength(Number(whole.tests))
+  return all.map(({ name }) => name)
 }
 
 describe('the report in JUnit form', () => {
   test('has a suite for each machine, a case for each check, and the counts right', () => {
     const text = junitText({ ...tested, machines: [mixed, machine([check('clock')], { name: '4 cpus' })] }, 'web & co')
-    const cases = conforms(text)
-    expect(cases.map((one) => one[':@']?.['name'])).toEqual([
-      'clock',
-      '10_web',
-      '20_slow',
-      '30_none',
-      '40_late',
-      'clock',
-    ])
-    expect(text).toContain('<testsuites name="web &#38; co" tests="6" failures="2" errors="1" skipped="1"')
+    expect(cases(text)).toEqual(['clock', '10_web', '20_slow', '30_none', '40_late', 'clock'])
+    expect(text).toContain('<testsuites name="web &#38; co" tests="6" failures="2" errors="1" time="8.000">')
     expect(text).toContain(
       '<failure message="ended with status 3">no &#60;html&#62; &#38; \\x1b[31mred\\x00\n]]&#62;\n</failure>',
     )
-    expect(text).toContain('<skipped message="not #here"/>')
+    expect(text).toContain('<skipped>not #here</skipped>')
   })
 
   test('is sound XML whatever a guest says', () => {
@@ -107,7 +70,7 @@ describe('the report in JUnit form', () => {
         fc.constantFrom('failed', 'skipped', 'passed', 'not-run'),
         (output, state) => {
           const bad = machine([check('10_a', { state, output })], { ok: false, reason: output })
-          conforms(junitText({ ...tested, machines: [bad] }, 'web'))
+          expect(cases(junitText({ ...tested, machines: [bad] }, 'web'))).toEqual(['10_a'])
           expect(xml(output)).not.toMatch(/[<>\u0000-\u0008\ufffe\uffff]/)
         },
       ),
@@ -115,7 +78,7 @@ describe('the report in JUnit form', () => {
   })
 
   test('of a remembered pass is an empty one', () => {
-    expect(conforms(junitText({ reason: '', remembered: '2026-01-01T00:00:00Z', machines: [] }, 'web'))).toEqual([])
+    expect(cases(junitText({ reason: '', remembered: '2026-01-01T00:00:00Z', machines: [] }, 'web'))).toEqual([])
   })
 })
 
