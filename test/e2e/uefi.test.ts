@@ -1,11 +1,12 @@
-// One boot of a real Debian for all that takes one: UEFI's firmware starts it, cloud-init finds in its seed who it is, and
-// a picture of the screen is taken. No image is written: the chain itself is booted.
+// UEFI, seeds and what takes a boot of a real Debian: its firmware starts it, cloud-init finds in its seed who it is, and a
+// picture of the screen is taken. No image is written: the chain itself is booted.
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { debianBase } from '../rig/debian-base.ts'
 import type { Need } from '../rig/need.ts'
 import { projectRoot, rigTest } from '../rig/rig.ts'
+import { tinyGuest } from '../rig/tiny-guest.ts'
 import { systemdBoot, uefiDisk } from '../rig/uefi-disk.ts'
 
 const needs: Need[] = [
@@ -52,6 +53,29 @@ rigTest(
     copyFileSync(rig.path('login.png'), join(artefacts, 'login.png'))
   },
   needs,
+)
+
+rigTest(
+  'checks run on a machine with BIOS and one with UEFI, side by side, and each is what it is said to be',
+  async (rig) => {
+    rig.project(
+      { '10_a': 'true' },
+      'boot: { memory: 256M, machines: [{ cpus: 1 }, { cpus: 1, firmware: uefi }, { cpus: 2, firmware: uefi }] }\n',
+    )
+    tinyGuest(rig.path('tiny.raw'), undefined, { uefi: true })
+    rig.write({ 'checks/10_firmware': '#!/bin/sh\n[ -d /sys/firmware/efi ] && echo uefi || echo bios\n' })
+    const result = await rig.json('test-boot', '--check', '--accel', 'tcg', '--timeout', '10m')
+    expect(result, result.reason).toMatchObject({ ok: true, verdict: 'booted' })
+    // biome-ignore lint/suspicious/noExplicitAny: results as JSON
+    const found = result.machines.map((one: any) => [one.name, one.firmware, one.checks.at(-1).output, one.ok])
+    expect(found).toEqual([
+      ['1 cpu, 256 MiB', 'bios', 'bios\n', true],
+      ['1 cpu, 256 MiB, uefi', 'uefi', 'uefi\n', true],
+      ['2 cpus, 256 MiB, uefi', 'uefi', 'uefi\n', true],
+    ])
+    expect((await rig.json('test-boot', '--check', '--accel', 'tcg')).remembered).toMatch(/^20/)
+  },
+  [...needs, 'tool:busybox'],
 )
 
 rigTest(

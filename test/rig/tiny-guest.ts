@@ -1,11 +1,13 @@
 // A tiny guest that really boots: busybox on a disk of 64 MiB, with the kernel of the Debian base and an initrd of its own
-// that loads the few drivers it takes. The login prompt is there some seconds after the start under TCG.
+// that loads the few drivers it takes. The login prompt is there some seconds after the start under TCG. BIOS starts it and,
+// where that is asked for, UEFI, too.
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { debianBase } from './debian-base.ts'
 import { makeRoot } from './tiny-disk.ts'
+import { systemPartition } from './uefi-disk.ts'
 
 const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` }
 const applets = [
@@ -54,8 +56,13 @@ const inittab = `::sysinit:/bin/mount -t proc proc /proc
 ::respawn:/bin/getty -n -l /etc/ask 115200 ttyS0
 `
 
-/** Writes the raw disk to `path`. `prepare` changes its root folder. Needs root, extlinux, and the Debian base. */
-export function tinyGuest(path: string, prepare: (root: string) => void = () => {}): string {
+const kernelArguments = 'quiet panic=-1'
+
+/**
+ * Writes the raw disk to `path`. `prepare` changes its root folder. Needs root, extlinux, and the Debian base; with `uefi`
+ * mtools and systemd-boot.
+ */
+export function tinyGuest(path: string, prepare: (root: string) => void = () => {}, { uefi = false } = {}): string {
   const work = mkdtempSync(join(tmpdir(), 'vlb-guest-'))
   try {
     const root = join(work, 'root')
@@ -72,10 +79,14 @@ export function tinyGuest(path: string, prepare: (root: string) => void = () => 
     kernelAndInitrd(work, boot)
     writeFileSync(
       join(root, 'boot/extlinux.conf'),
-      'DEFAULT linux\nLABEL linux\n KERNEL /boot/vmlinuz\n INITRD /boot/initrd\n APPEND console=ttyS0 quiet panic=-1\n',
+      `DEFAULT linux\nLABEL linux\n KERNEL /boot/vmlinuz\n INITRD /boot/initrd\n APPEND console=ttyS0 ${kernelArguments}\n`,
     )
     prepare(root)
-    install(work, root, path)
+    install(work, root, path, uefi)
+    if (uefi) {
+      systemPartition(boot, espMebibytes, kernelArguments)
+      copyTo(path, espStart, join(boot, 'esp'))
+    }
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
@@ -106,8 +117,10 @@ function kernelAndInitrd(work: string, boot: string): void {
 }
 
 const mebibytes = 64
+const espStart = mebibytes + 1
+const espMebibytes = 32
 
-function install(work: string, root: string, path: string): void {
+function install(work: string, root: string, path: string, uefi: boolean): void {
   const part = join(work, 'part')
   const features =
     'none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize'
@@ -126,8 +139,18 @@ function install(work: string, root: string, path: string): void {
       stdio: 'ignore',
     },
   )
-  execFileSync('truncate', ['-s', `${mebibytes + 2}M`, path])
-  execFileSync('sfdisk', ['--quiet', path], { input: `label: dos\nstart=1MiB, size=${mebibytes}MiB, bootable\n`, env })
-  execFileSync('dd', [`if=${part}`, `of=${path}`, 'bs=1M', 'seek=1', 'conv=notrunc,sparse', 'status=none'])
-  execFileSync('dd', ['if=/usr/lib/EXTLINUX/mbr.bin', `of=${path}`, 'conv=notrunc', 'status=none'])
+  execFileSync('truncate', ['-s', `${espStart + (uefi ? espMebibytes : 0) + 1}M`, path])
+  const table = [
+    'label: dos',
+    `start=1MiB, size=${mebibytes}MiB, bootable`,
+    ...(uefi ? [`start=${espStart}MiB, size=${espMebibytes}MiB, type=ef`] : []),
+  ]
+  execFileSync('sfdisk', ['--quiet', path], { input: `${table.join('\n')}\n`, env })
+  copyTo(path, 1, part)
+  copyTo(path, 0, '/usr/lib/EXTLINUX/mbr.bin')
+}
+
+function copyTo(disk: string, mebibyte: number, file: string): void {
+  const options = ['bs=1M', `seek=${mebibyte}`, 'conv=notrunc,sparse', 'status=none']
+  execFileSync('dd', [`if=${file}`, `of=${disk}`, ...options])
 }
