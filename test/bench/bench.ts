@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { bootRows } from './boot.ts'
 import { debianRows } from './debian.ts'
 import { diffRows } from './diff.ts'
 import { hookRows } from './hook.ts'
@@ -26,6 +27,7 @@ const rows = [
   ...(only === undefined || only === 'rollup' ? rollupRows(lab) : []),
   ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
+  ...(only === undefined || only === 'boot' ? bootRows(lab) : []),
 ]
 console.log(plainTable(rows))
 const unmet = rows.filter((row) => row.met === false)

@@ -3,7 +3,6 @@
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { debianBase } from '../rig/debian-base.ts'
 import type { Need } from '../rig/need.ts'
 import { projectRoot, rigTest } from '../rig/rig.ts'
 import { tinyGuest } from '../rig/tiny-guest.ts'
@@ -76,27 +75,4 @@ rigTest(
     expect((await rig.json('test-boot', '--check', '--accel', 'tcg')).remembered).toMatch(/^20/)
   },
   [...needs, 'tool:busybox'],
-)
-
-rigTest(
-  '--ssh runs a command as root in a guest that knew neither key nor user, and ends with its status',
-  async (rig) => {
-    copyFileSync(debianBase(), rig.path('debian.raw'))
-    rig.write({
-      'vlb.yaml': 'version: 1\nbase: { path: debian.raw }\n',
-      '.gitignore': '/build/\n/debian.raw\n',
-      '10_a/build-layer': '#!/bin/sh\necho hello >/etc/motd\n',
-    })
-    const ran = await rig.vlb([
-      'test-boot',
-      '--no-flatten',
-      '--timeout',
-      '10m',
-      '--ssh',
-      'id -un; cat /etc/motd; exit 7',
-    ])
-    expect(ran.stdout, ran.all).toContain('root\nhello\n')
-    expect(ran.code).toBe(7)
-  },
-  [...needs, 'tool:ssh', 'tool:ssh-keygen'],
 )
