@@ -148,20 +148,20 @@ builtin_failed_units() {
 }
 
 builtin_root_space() {
+  # Not all file systems count inodes, nor does each df.
+  df -P -i / 2>/dev/null | {
+    read -r _
+    read -r _ all used free _
+    case $all in '' | *[!0-9]* | 0) exit 0 ;; esac
+    echo "$free of $all inodes free"
+    [ $((used * 100)) -lt $((all * 97)) ]
+  } || return
   df -P / | {
     read -r _
     read -r _ blocks used free _
-    [ "${blocks:-0}" -gt 0 ] || { echo "df tells nothing of /" && return 77; }
+    [ "${blocks:-0}" -gt 0 ] || { echo "df tells nothing of /" && exit 77; }
     echo "$((free / 1024)) MiB of $((blocks / 1024)) MiB free"
     [ $((used * 100)) -lt $(((used + free) * 97)) ]
-  } || return
-  inodes=$(df -P -i / 2>/dev/null) || return 0
-  echo "$inodes" | {
-    read -r _
-    read -r _ all used free _
-    case $all in '' | *[!0-9]* | 0) return 0 ;; esac
-    echo "$free of $all inodes free"
-    [ $((used * 100)) -lt $((all * 97)) ]
   }
 }
 

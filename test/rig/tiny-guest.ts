@@ -139,6 +139,7 @@ function install(work: string, root: string, path: string, uefi: boolean): void 
       stdio: 'ignore',
     },
   )
+  rmSync(path, { force: true })
   execFileSync('truncate', ['-s', `${espStart + (uefi ? espMebibytes : 0) + 1}M`, path])
   const table = [
     'label: dos',
