@@ -10,7 +10,7 @@ import { parseProbe } from '../core/disk.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type Digest, digest, short } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer } from '../core/layer.ts'
-import type { BaseRecord } from '../core/manifest.ts'
+import { type BaseRecord, parseBaseRecord } from '../core/manifest.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
@@ -175,9 +175,9 @@ export async function storedBase(context: BuildContext, id: Digest): Promise<Bas
   const folder = context.store.path('bases', baseFolder(id))
   const text = await readFile(join(folder, 'base.json'), 'utf8').catch(() => undefined)
   if (text === undefined) return undefined
-  const record = JSON.parse(text) as BaseRecord
-  const size = (await stat(join(folder, record.file)).catch(() => undefined))?.size
-  if (size === record.fileBytes) return record
+  const record = parseBaseRecord(text)
+  const size = record && (await stat(join(folder, record.file)).catch(() => undefined))?.size
+  if (record && size === record.fileBytes) return record
   context.emit({ type: 'warning', text: `the base ${short(id)} in the store is damaged: dropped` })
   await rm(folder, { recursive: true, force: true })
   return undefined

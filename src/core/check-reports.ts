@@ -70,7 +70,7 @@ export function tapText(tested: Tested): string {
   const all = machines.flatMap((machine) => machine.checks.map((check) => ({ machine, check })))
   const lines = all.flatMap(({ machine, check }, i) => {
     const ok = check.state === 'passed' || check.state === 'skipped' ? 'ok' : 'not ok'
-    const name = `${check.name}${several ? ` (${machine.name})` : ''}`.replace(/#/g, '\\#')
+    const name = printable(`${check.name}${several ? ` (${machine.name})` : ''}`).replace(/#/g, '\\#')
     const skip = check.state === 'skipped' ? ` # SKIP ${printable(lastLine(check.output))}`.trimEnd() : ''
     const output =
       ok === 'ok' ? [] : [howItEnded(check), ...check.output.trimEnd().split('\n')].filter((line) => line !== '')

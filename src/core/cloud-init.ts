@@ -193,8 +193,9 @@ function yamlData(text: string, path: string): unknown {
   try {
     return document.toJS({ maxAliasCount: 100 })
   } catch (error) {
-    if (!(error instanceof ReferenceError)) throw error
-    throw wrong(`${path}: ${printable(error.message)}`, 'look at its anchors (&name) and aliases (*name)')
+    // Aliases without an anchor, or too many of them; "<<" with what is no mapping.
+    if (!(error instanceof Error)) throw error
+    throw wrong(`${path}: ${printable(error.message)}`, 'look at its anchors (&name), aliases (*name) and merges (<<)')
   }
 }
 

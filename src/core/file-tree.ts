@@ -93,6 +93,7 @@ export function addAttributes(tree: Tree, text: string, at: string): void {
     Object.defineProperty(entry.xattrs, name, {
       value: equals < 0 ? '' : line.slice(equals + 3),
       enumerable: true,
+      configurable: true,
     })
   }
   for (const one of tree.values()) if (one.xattrs) one.xattrs = sorted(one.xattrs)

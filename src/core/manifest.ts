@@ -2,6 +2,7 @@
 import type { DiskLayout } from './disk.ts'
 import type { ContentId, LayerKey, SnapshotId } from './ids.ts'
 import type { KeyInputs } from './key.ts'
+import { areNamedTexts, areNumbers, areTexts, maybeText } from './shape.ts'
 
 export interface Manifest {
   format: 1
@@ -57,23 +58,74 @@ export interface MergedStep {
 
 /** A manifest read from disk, or undefined if it is not one this version understands. */
 export function parseManifest(text: string): Manifest | undefined {
-  let data: Partial<Manifest> | null
-  try {
-    data = JSON.parse(text) as Partial<Manifest> | null
-  } catch {
-    return undefined
-  }
+  const data = parse<Manifest>(text)
   const sound =
     data?.format === 1 &&
-    typeof data.id === 'string' &&
-    typeof data.key === 'string' &&
-    typeof data.contentId === 'string' &&
-    typeof data.nonce === 'string' &&
-    typeof data.fileBytes === 'number' &&
-    typeof data.inputs === 'object' &&
-    data.inputs !== null &&
-    Array.isArray(data.disk?.partitions)
+    areTexts(data.id, data.key, data.contentId, data.nonce, data.layer, data.project, data.builtAt) &&
+    areNumbers(data.fileBytes, data.bytes, data.seconds) &&
+    areInputs(data.inputs) &&
+    isLayout(data.disk) &&
+    areNumbers(data.disk?.root) &&
+    maybeText(data.disk?.subvolume) &&
+    maybeText(data.disk?.fstab) &&
+    [data.parent, data.parentNonce, data.base].every(maybeText) &&
+    (data.packages === undefined || areTexts(data.packages?.digest, data.packages?.state)) &&
+    (data.steps === undefined || (Array.isArray(data.steps) && data.steps.every(isStep)))
   return sound ? (data as Manifest) : undefined
+}
+
+function parse<T>(text: string): Partial<T> | null {
+  try {
+    return JSON.parse(text) as Partial<T> | null
+  } catch {
+    return null
+  }
+}
+
+function areInputs(inputs: Partial<KeyInputs> | undefined): boolean {
+  return (
+    areTexts(inputs?.kind) &&
+    areNumbers(inputs?.engine) &&
+    [inputs?.arch, inputs?.parent, inputs?.base, inputs?.tree, inputs?.root].every(maybeText) &&
+    [inputs?.includes, inputs?.env].every((one) => one === undefined || areNamedTexts(one)) &&
+    (inputs?.size === undefined || areNumbers(inputs.size))
+  )
+}
+
+function isLayout(disk: Partial<DiskLayout> | undefined): boolean {
+  return (
+    areTexts(disk?.table) &&
+    areNumbers(disk?.size) &&
+    Array.isArray(disk?.partitions) &&
+    disk.partitions.every(
+      (one) =>
+        areNumbers(one?.number, one?.start, one?.size) &&
+        [one.fs, one.label, one.uuid, one.partuuid, one.partlabel, one.fstab].every(maybeText) &&
+        (one.subvolumes === undefined || (Array.isArray(one.subvolumes) && one.subvolumes.every(isSubvolume))),
+    )
+  )
+}
+
+function isSubvolume(one: { path?: string; fstab?: string } | null): boolean {
+  return areTexts(one?.path) && maybeText(one?.fstab)
+}
+
+function isStep(step: Partial<MergedStep> | null): boolean {
+  return areTexts(step?.layer, step?.key, step?.contentId, step?.builtAt) && areNumbers(step?.seconds)
+}
+
+/** What is written beside a base disk, or undefined if it is not that, or names a file that is none of its own. */
+export function parseBaseRecord(text: string): BaseRecord | undefined {
+  const data = parse<BaseRecord>(text)
+  const sound =
+    data?.format === 1 &&
+    areTexts(data.digest, data.source, data.addedAt) &&
+    (data.imageFormat === 'qcow2' || data.imageFormat === 'raw') &&
+    data.file === `disk.${data.imageFormat}` &&
+    areNumbers(data.fileBytes) &&
+    maybeText(data.sha256) &&
+    isLayout(data.disk)
+  return sound ? (data as BaseRecord) : undefined
 }
 
 /** What the store knows of a base disk. */

@@ -1,6 +1,7 @@
 // The packages that an image has installed: read from its package manager's database, whose bytes are anybody's, into a
 // versioned list that lies beside the snapshot.
 import { printable } from './errors.ts'
+import { areTexts, maybeText } from './shape.ts'
 
 export const packagesName = 'packages.json'
 
@@ -82,9 +83,10 @@ export function readPackageList(text: string): PackageList | undefined {
   const sound =
     data?.format === 1 &&
     Array.isArray(data.packages) &&
-    data.packages.every(
-      (one) => typeof one?.name === 'string' && typeof one.version === 'string' && typeof one.arch === 'string',
-    )
+    data.packages.every((one) => areTexts(one?.name, one?.version, one?.arch) && maybeText(one.source)) &&
+    (data.manager === null || parsers.some(([name]) => name === data.manager)) &&
+    (data.os === null || (areTexts(data.os?.id) && maybeText(data.os?.version) && maybeText(data.os?.name))) &&
+    maybeText(data.problem)
   return sound ? (data as PackageList) : undefined
 }
 

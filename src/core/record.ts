@@ -2,6 +2,7 @@
 // line for each project of the repository, so that merging two notes is a matter of lines (git-notes(1),
 // cat_sort_uniq). Lines come from other clones, too: what is not a sound record is passed over, and kept.
 import { isLayerName } from './layer.ts'
+import { areTexts } from './shape.ts'
 
 export interface RecordedLayer {
   /** Of the folder; `disk` for the step that grows the disk. */
@@ -105,10 +106,6 @@ function parseRecord(line: string): BuildRecord | undefined {
 
 function isImage(image: Partial<RecordedImage> | null): boolean {
   return areTexts(image?.sha256, image?.format) && Number.isFinite(image?.bytes)
-}
-
-function areTexts(...values: unknown[]): boolean {
-  return values.every((value) => typeof value === 'string')
 }
 
 function isLayer(layer: Partial<RecordedLayer> | null): boolean {

@@ -51,12 +51,13 @@ export class Qmp {
     const lines = this.#text.split('\n')
     this.#text = (lines.pop() ?? '').slice(0, longest)
     for (const line of lines) {
-      let message: Message
+      let message: Message | null
       try {
-        message = JSON.parse(line) as Message
+        message = JSON.parse(line) as Message | null
       } catch {
         continue
       }
+      if (message === null) continue
       if (message.event) this.#onEvent(message.event, message.data ?? {})
       if (message.id === undefined) continue
       this.#waiting.get(message.id)?.(message)

@@ -1,4 +1,5 @@
 // Reads what a guest says and what qemu says of it, and decides when nothing more is to be waited for, and why.
+import { printable } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import type { BootVerdict } from '../core/results.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
@@ -161,5 +162,5 @@ export function hopeless(text: string): { verdict: BootVerdict; what: string } |
 
 function panicOf(text: string): string | undefined {
   const said = [...text.matchAll(/Kernel panic - not syncing: ([^\n\]]*)/g)].at(0)
-  return said && `the guest's kernel panicked (${said[1]?.trim()})`
+  return said && `the guest's kernel panicked (${printable(said[1]?.trim() ?? '')})`
 }

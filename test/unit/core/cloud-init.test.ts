@@ -124,6 +124,7 @@ test.each([
   ['version: 3\n', /has version 3/],
   ['version: 1\nethernets: {}\n', /no list "config"/],
   ['version: 2: 3\n', /network-config:1:\d+: /],
+  ['version: 2\n<<: a\n', /Merge sources must be maps/],
 ])('network-config %j', (text, message) => {
   const make = () => composeSeed([file('network-config', text)])
   if (message) expect(complaint('VLB_CLOUD_INIT', make)).toMatch(message)

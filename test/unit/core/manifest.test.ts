@@ -1,7 +1,7 @@
 // Manifests: read as they were written; anything else is none.
 import { expect, test } from 'vitest'
 import { contentId, layerKey, snapshotId } from '../../../src/core/ids.ts'
-import { type Manifest, parseManifest } from '../../../src/core/manifest.ts'
+import { type Manifest, parseBaseRecord, parseManifest } from '../../../src/core/manifest.ts'
 
 const key = 'ab'.repeat(32)
 const manifest: Manifest = {
@@ -46,3 +46,21 @@ test.each<[string, object]>([
   ['no disk', { disk: undefined }],
   ['a disk without partitions', { disk: { table: 'dos' } }],
 ])('%s is none', (_name, change) => expect(broken(change)).toBeUndefined())
+
+test.each<[string, object]>([
+  ['a layer that is no text', { layer: { a: 1 } }],
+  ['inputs that are no texts', { inputs: { kind: 'build-layer', engine: 1, env: { A: 1 } } }],
+  ['a partition that is none', { disk: { table: 'dos', size: 1, root: 1, partitions: [null] } }],
+  ['steps that are none', { steps: [{ layer: '10_a' }] }],
+])('%s: none', (_name, change) => expect(broken(change)).toBeUndefined())
+
+test('what lies beside a base: whole, or none; and it names no file but its own', () => {
+  const record = {
+    ...{ format: 1, digest: 'sha256:ab', file: 'disk.raw', imageFormat: 'raw', fileBytes: 1, source: 'x', addedAt: '' },
+    disk: { table: 'none', size: 1, partitions: [] },
+  }
+  expect(parseBaseRecord(JSON.stringify(record))).toEqual(record)
+  for (const change of [{ file: '../../x' }, { file: 'disk.qcow2' }, { disk: null }, { fileBytes: '1' }])
+    expect(parseBaseRecord(JSON.stringify({ ...record, ...change }))).toBeUndefined()
+  expect(parseBaseRecord(JSON.stringify(record).slice(0, 50))).toBeUndefined()
+})

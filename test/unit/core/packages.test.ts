@@ -169,6 +169,9 @@ test('a list is read as it was written, one package to a line', () => {
     text.slice(0, 90),
     text.replace('"format": 1', '"format": 2'),
     '{"format":1,"packages":[null]}',
+    '{"format":1,"manager":"dpkg","os":{"id":1},"packages":[]}',
+    '{"format":1,"manager":[],"os":null,"packages":[]}',
+    '{"format":1,"manager":null,"os":null,"packages":[{"name":"a","version":"1","arch":"","source":1}]}',
   ])
     expect(readPackageList(broken)).toBeUndefined()
 })
