@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 // Entry: the command line to a verb, its result to standard output, its errors to an exit status. The only catch and
 // the only exit.
+import { closeSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { isatty } from 'node:tty'
 import { Command, CommanderError } from 'commander'
 import packageJson from '../package.json' with { type: 'json' }
 import { addOptions, addVerbs } from './commands/parser.ts'
@@ -33,13 +35,37 @@ function endWith(status: number): void {
 
 /** The first signal ends what runs and clears up; a second one leaves at once, and the kernel clears up. */
 function listenForSignals(controller: AbortController): void {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const) {
     process.on(signal, () => {
       const interrupted = new Interrupted(signal)
       if (controller.signal.aborted) process.exit(interrupted.exitStatus)
       controller.abort(interrupted)
     })
   }
+}
+
+/**
+ * ^Z: what is live is taken away, and shown again when we go on. What we started has sessions of its own and works on
+ * meanwhile. The kernel decides whether we stop: a process that no shell could wake up again does not (setpgid(2)).
+ */
+function listenForStops(reporter: Reporter): void {
+  let stopped = false
+  const goOn = () => {
+    stopped = false
+    reporter.resume()
+  }
+  const stop = () => {
+    reporter.pause()
+    stopped = true
+    process.kill(process.pid, 'SIGTSTP')
+    // Where we did not stop, nothing tells us to go on.
+    setTimeout(() => {
+      process.once('SIGTSTP', stop)
+      if (stopped) goOn()
+    }, 20)
+  }
+  process.once('SIGTSTP', stop)
+  process.on('SIGCONT', goOn)
 }
 
 async function start(verb: Verb, operands: string[], options: Options): Promise<void> {
@@ -52,6 +78,7 @@ async function start(verb: Verb, operands: string[], options: Options): Promise<
     quiet: options['quiet'] === true,
     verbose: options['verbose'] === true,
   })
+  listenForStops(reporter)
   const cwd = typeof options['C'] === 'string' ? resolve(options['C']) : process.cwd()
   try {
     const command = await verb.load()
@@ -64,6 +91,9 @@ async function start(verb: Verb, operands: string[], options: Options): Promise<
 }
 
 async function print(result: CommandResult, json: boolean, shown: { cwd: string; verbose: boolean }): Promise<void> {
+  // First, for whoever reads what is printed may leave in the middle.
+  if ('exitStatus' in result.data) endWith(result.data.exitStatus)
+  else if (result.kind === 'doctor' && !result.data.ok) endWith(3)
   if (json) {
     process.stdout.write(`${JSON.stringify(await jsonForm(result), null, 2)}\n`)
   } else {
@@ -74,8 +104,6 @@ async function print(result: CommandResult, json: boolean, shown: { cwd: string;
       process.stderr.write(buildErrorText(result.data.error, errorStyle))
     }
   }
-  if ('exitStatus' in result.data) endWith(result.data.exitStatus)
-  else if (result.kind === 'doctor' && !result.data.ok) endWith(3)
 }
 
 async function jsonForm(result: CommandResult): Promise<unknown> {
@@ -128,11 +156,26 @@ function makeProgram(): Command {
   return program
 }
 
-// `git vlb log | head` closes our output early: that is the reader's choice and no error.
+// `git vlb log | head` closes our output early, and a terminal that is closed takes both: that is the reader's choice and no
+// error. What was done stays done, and the status tells of it.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
+  if (!gone(error)) {
+    endWith(bisecting ? stopBisect : 3)
+    process.stderr.write(`${errorStyle('red', 'error')}: cannot write to standard output: ${error.message}\n`)
+  }
   process.exit(process.exitCode ?? 0)
 })
+process.stderr.on('error', () => {})
+
+// When it ends, node gives terminals the settings back that it found, and aborts where one is gone.
+const terminals = [0, 1, 2].filter((fd) => isatty(fd))
+process.once('exit', () => {
+  for (const fd of terminals) if (!isatty(fd)) closeSync(fd)
+})
+
+function gone(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'EPIPE' || error.code === 'EIO'
+}
 
 try {
   await makeProgram().parseAsync()

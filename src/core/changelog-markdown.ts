@@ -167,16 +167,37 @@ function code(text: string): string {
   return `${tick}${space}${clean}${space}${tick}`
 }
 
-/** Text that is only text. `@name` would send somebody a message. `keepCode`: what is between backticks stays code. */
+/** Text that is only text. `keepCode`: what is between backticks stays code. */
 function plain(text: string, keepCode = false): string {
-  // Text never begins a line, so ">" is harmless. Inside a word "_" means itself, and a lonely "~" strikes nothing through.
-  const special = /[\\`*[\]<|]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|~(?=.*~)|(?<=~.*)~/g
-  return printable(text, 500)
-    .replace(special, (c) => escapes[c] ?? (c === '`' && keepCode ? c : `\\${c}`))
-    .replace(/(^|[^\w`])@(?=\w)/g, '$1@<!-- -->')
+  const clean = printable(text, 500)
+  if (!keepCode) return escaped(clean)
+  const parts = clean.split('`')
+  // One that is never closed is no code.
+  const last = parts.length % 2 === 0 ? `\\\`${escaped(parts.pop() ?? '')}` : ''
+  return (
+    parts
+      .map((part, i) =>
+        i % 2 === 1 ? codeOf(part) : i > 0 && i < parts.length - 1 ? betweenCode(part) : escaped(part),
+      )
+      .join('') + last
+  )
 }
 
-const escapes: Record<string, string> = { '<': '&lt;', '&': '&amp;' }
+const codeOf = (text: string): string => (text === '' ? '\\`\\`' : `\`${text}\``)
+
+/** Where two pieces of code meet, their backticks would be one mark. */
+function betweenCode(text: string): string {
+  return text === '' ? '<!-- -->' : escaped(text)
+}
+
+/** `@name` would send somebody a message. */
+function escaped(text: string): string {
+  // Text never begins a line, so ">" is harmless. Inside a word "_" means itself, and a lonely "~" strikes nothing through.
+  const special = /[\\`*[\]<|]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|~(?=.*~)|(?<=~.*)~|(?<!\w)@(?=\w)/g
+  return text.replace(special, (c) => escapes[c] ?? `\\${c}`)
+}
+
+const escapes: Record<string, string> = { '<': '&lt;', '&': '&amp;', '@': '@<!-- -->' }
 
 function html(text: string): string {
   return printable(text, 200).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')

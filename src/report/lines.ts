@@ -10,6 +10,10 @@ export interface Reporter {
   emit: (event: Event) => void
   /** Takes away what is live, before the result is printed. */
   end: () => void
+  /** Takes it away before we are stopped (^Z), since the terminal is somebody else's then. */
+  pause: () => void
+  /** Shows it again. */
+  resume: () => void
 }
 
 export interface ReporterOptions {

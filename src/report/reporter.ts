@@ -9,8 +9,10 @@ export async function makeReporter(options: ReporterOptions): Promise<Reporter> 
   return plain(options)
 }
 
+const nothingLive = { end: () => {}, pause: () => {}, resume: () => {} }
+
 function quiet({ stream, style }: ReporterOptions): Reporter {
-  return { emit: (event) => event.type === 'warning' && stream.write(warningLine(event.text, style)), end: () => {} }
+  return { emit: (event) => event.type === 'warning' && stream.write(warningLine(event.text, style)), ...nothingLive }
 }
 
 /** One line for each thing that happens; progress by a line every few seconds. */
@@ -57,5 +59,5 @@ function plain({ stream, style }: ReporterOptions): Reporter {
         return void stream.write(event.chunk)
     }
   }
-  return { emit, end: () => {} }
+  return { emit, ...nothingLive }
 }

@@ -2,6 +2,7 @@
 // what is finished scrolls up and stays.
 import { createLogUpdate } from 'log-update'
 import type { Event } from '../core/events.ts'
+import { ordinary } from '../core/terminal.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import { endText, type Reporter, type ReporterOptions, safe, sealLines, stepName, warningLine } from './lines.ts'
 
@@ -20,17 +21,17 @@ interface Transfer {
 
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
 const outputLines = 3
-/** What a guest's firmware leaves changed on a terminal: lines wrap again, the cursor shows, no colours. */
-const ordinary = '\x1b[?7h\x1b[?25h\x1b[0m'
 
 export function terminal(options: ReporterOptions): Reporter {
   const { stream, style } = options
-  const live = createLogUpdate(stream)
+  // The cursor stays: hidden, it would stay so when we are killed.
+  const live = createLogUpdate(stream, { showCursor: true })
   const running = new Map<string, Running>()
   const transfers = new Map<string, Transfer>()
   let frame = 0
   let timer: NodeJS.Timeout | undefined
   let hadGuest = false
+  let paused = false
 
   const columns = () => Math.max(20, stream.columns || 80)
   const shorten = (text: string) => (text.length > columns() - 1 ? `${text.slice(0, columns() - 2)}…` : text)
@@ -39,12 +40,8 @@ export function terminal(options: ReporterOptions): Reporter {
     stream.write(`${text}\n`)
     draw()
   }
-  /** Nothing live: the cursor shows again, for the terminal may be somebody else's now. */
-  const rest = () => {
-    live.clear()
-    live.done()
-  }
   const draw = () => {
+    if (paused) return
     const spinner = style('cyan', frames[frame % frames.length] ?? '')
     const lines = [...running.values()].flatMap((step) => [
       `${spinner} ${describe(step)}`,
@@ -52,7 +49,7 @@ export function terminal(options: ReporterOptions): Reporter {
     ])
     for (const [task, transfer] of transfers) lines.push(`${spinner} ${shorten(bar(task, transfer, columns()))}`)
     if (lines.length > 0) live(lines.join('\n'))
-    else rest()
+    else live.clear()
     schedule(lines.length > 0)
   }
   const schedule = (wanted: boolean) => {
@@ -140,8 +137,19 @@ export function terminal(options: ReporterOptions): Reporter {
     emit,
     end: () => {
       schedule(false)
-      rest()
+      live.clear()
       if (hadGuest) stream.write(ordinary)
+    },
+    pause: () => {
+      schedule(false)
+      live.clear()
+      paused = true
+    },
+    resume: () => {
+      // Stopped without a word (SIGSTOP): what was live stays above, for nobody knows what came behind it.
+      if (!paused) live.done()
+      paused = false
+      draw()
     },
   }
 }

@@ -170,6 +170,7 @@ const signals: [name: string, send: (running: Running) => Promise<void>, code: n
   ['SIGINT', async (running) => running.kill('SIGINT'), 130],
   ['SIGTERM', async (running) => running.kill('SIGTERM'), 143],
   ['SIGHUP', async (running) => running.kill('SIGHUP'), 129],
+  ['SIGQUIT', async (running) => running.kill('SIGQUIT'), 131],
   [
     'SIGINT twice',
     async (running) => {

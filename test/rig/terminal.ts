@@ -38,6 +38,11 @@ export class Terminal {
     return this.#tmux('capture-pane', '-p', '-J', '-S', '-500')
   }
 
+  /** Whether the cursor can be seen. */
+  get cursorShown(): boolean {
+    return this.#tmux('display-message', '-p', '#{cursor_flag}').trim() === '1'
+  }
+
   /** Waits until the screen shows it. */
   async shows(text: RegExp, seconds: number): Promise<void> {
     for (const end = Date.now() + seconds * 1000; Date.now() < end; await delay(200)) if (text.test(this.screen)) return

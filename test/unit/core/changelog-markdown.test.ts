@@ -147,3 +147,17 @@ test('a release takes only so much: long differences are left out, and so are th
   expect(text).toContain('too long to show here')
   expect(text).toMatch(/\d+ more are not shown/)
 })
+
+test('in a note, what is between backticks is code; a mention is none, wherever it stands', () => {
+  const noteOf = (note: string) =>
+    changelogMarkdown({ ...sample, notes: [note] })
+      .split('\n')
+      .find((line) => line.startsWith('> **Note:**'))
+      ?.slice('> **Note:** '.length)
+  expect(noteOf('Try `git a@b`@all')).toBe('Try `git a@b`@<!-- -->all')
+  expect(noteOf('`a``b`')).toBe('`a`<!-- -->`b`')
+  expect(noteOf('`<b>```')).toBe('`<b>`<!-- -->\\`\\`')
+  expect(noteOf('a ` <b>')).toBe('a \\` &lt;b>')
+  const commits = [{ ...sample.commits[1], subject: '`@all' }] as typeof sample.commits
+  expect(changelogMarkdown({ ...sample, commits })).toContain('\\`@<!-- -->all')
+})
