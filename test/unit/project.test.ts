@@ -12,7 +12,7 @@ test('git-vlb(1) lists every error code, with its exit status and what it means'
   const listed = [...section.matchAll(/^- `(VLB_[A-Z_]+)` ([0-9, ]+): [^\n]+\.$/gm)].map((m) => [m[1], m[2]])
   const known = Object.entries(errorCodes).map(([code, status]) => [code, String(status)])
   // Two that are no VlbError: what main makes of a signal and of a bug.
-  known.push(['VLB_INTERRUPTED', '129, 130, 143'], ['VLB_BUG', '70'])
+  known.push(['VLB_INTERRUPTED', '129, 130, 131, 143'], ['VLB_BUG', '70'])
   expect(listed.sort()).toEqual(known.sort())
   const statuses = page.split('\n## EXIT STATUS\n')[1]?.split('\n## ')[0] ?? ''
   for (const status of new Set(known.flatMap(([, text]) => (text ?? '').split(', '))))
