@@ -179,10 +179,22 @@ function toBlob(given: Partial<Descriptor> | null): Blob | undefined {
  */
 export function parseSnapshot(text: string, key: LayerKey, blobs: readonly Blob[]): SharedSnapshot | string {
   const data = parseJson(text)
-  const result = new Validator(schema as unknown as Schema, '2020-12', true).validate(data)
-  if (!result.valid) return `its config is not valid at ${result.errors.at(-1)?.instanceLocation ?? '#'}`
+  const wrong = wrongByForm(data)
+  if (wrong !== undefined) return `its config is not valid at ${wrong}`
   const snapshot = data as SharedSnapshot
   return wrongIn(snapshot, key) ?? notListed(snapshot, blobs) ?? snapshot
+}
+
+/** Where it is not as the schema says. */
+function wrongByForm(data: unknown): string | undefined {
+  try {
+    const result = new Validator(schema as unknown as Schema, '2020-12', true).validate(data)
+    return result.valid ? undefined : (result.errors.at(-1)?.instanceLocation ?? '#')
+  } catch (error) {
+    // Half a character in a name, of which the validator makes no path.
+    if (error instanceof URIError) return '#'
+    throw error
+  }
 }
 
 function parseJson(text: string): unknown {

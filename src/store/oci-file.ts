@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { open, rm, stat } from 'node:fs/promises'
 import { hasErrorCode } from '../core/errors.ts'
 import { type Blob, partLimit, type SharedFile } from '../core/oci.ts'
-import { explainWriteError } from '../host/files.ts'
+import { explainWriteError, shareWithGroup } from '../host/files.ts'
 import type { OnBytes, Registry } from './oci.ts'
 
 /** What a file of those pieces is called while it arrives. */
@@ -28,6 +28,8 @@ export async function downloadFile(
 ): Promise<void> {
   // 'a+' would write at the end whatever is asked for (pwrite(2), BUGS).
   const handle = await open(part, 'r+').catch(() => open(part, 'w+'))
+  // Another user of the store may have to go on with it.
+  await shareWithGroup(part)
   try {
     const { size } = await handle.stat()
     onBytes(Math.min(size, file.size))

@@ -156,6 +156,12 @@ describe('a snapshot for a registry', () => {
     expect(parseSnapshot(config, upper.key, short)).toMatch(/does not list/)
   })
 
+  test('half a character as a name is refused', () => {
+    const crafted = sample()
+    Object.assign(lowest(crafted).inputs, { includes: { '\ud800': `100644 ${'a'.repeat(40)}` } })
+    expect(parseSnapshot(JSON.stringify(crafted), upper.key, [])).toMatch(/is not valid/)
+  })
+
   test('any bytes are an answer, never an exception', () => {
     const { config, manifest: text } = composeManifest(sample())
     const damaged = (whole: string) =>

@@ -1,0 +1,90 @@
+// What registries answer, and how people name them.
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { layerKey } from '../../src/core/ids.ts'
+import { mediaTypes, parseOciManifest, parseSnapshot } from '../../src/core/oci.ts'
+import { isLoopback, parseRemote, remoteName } from '../../src/core/remote.ts'
+import { parseChallenge } from '../../src/store/oci-login.ts'
+import { jsonOf, madeOf, orRefusal } from './outside.ts'
+
+const key = layerKey('ab'.repeat(32))
+const blob = { mediaType: mediaTypes.config, digest: `sha256:${key}`, size: 1 }
+
+test('a remote is a host and a repository, or refused', () => {
+  const pieces = [
+    'https://',
+    'http://',
+    'example.com',
+    'localhost',
+    '[::1]',
+    '127.0.0.1',
+    ':5000',
+    '/',
+    'team',
+    '..',
+    'A',
+    '@',
+    '%2f',
+    '?',
+    '#',
+    ' ',
+  ]
+  fc.assert(
+    fc.property(madeOf(pieces, 7), (text) => {
+      const remote = orRefusal(() => parseRemote(text, 'remote'))
+      if (!remote) return
+      const url = new URL(`${remote.scheme}://${remote.host}/v2/${remote.repository}/tags`)
+      expect([url.username, url.password, url.search, url.hash]).toEqual(['', '', '', ''])
+      expect(url.pathname).toBe(`/v2/${remote.repository}/tags`)
+      if (remote.scheme === 'http') expect(isLoopback(remote.host)).toBe(true)
+      expect(parseRemote(`${remote.scheme}://${remoteName(remote)}`, 'remote')).toEqual(remote)
+    }),
+  )
+})
+
+test('what it wants for a login is read, or not', () => {
+  const pieces = ['Bearer ', 'Basic ', 'realm="', 'https://x', '"', ',', 'service=', '"a"', ' ', '\\', '=']
+  fc.assert(
+    fc.property(madeOf(pieces), (header) => {
+      expect(['basic', 'bearer', undefined]).toContain(parseChallenge(header)?.scheme)
+    }),
+  )
+})
+
+test('a manifest of any form is one, or none', () => {
+  const names = ['schemaVersion', 'artifactType', 'config', 'layers', 'mediaType', 'digest', 'size', 'annotations']
+  fc.assert(
+    fc.property(jsonOf(names, [2, blob, [blob], mediaTypes.config, blob.digest]), (text) => {
+      const found = parseOciManifest(text)
+      if (typeof found === 'string') return
+      for (const { digest, size } of [found.config, ...found.blobs]) {
+        expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/)
+        expect(size).toBeGreaterThanOrEqual(0)
+      }
+    }),
+  )
+})
+
+test('a config of any form is one for that key, or none', () => {
+  const names = [
+    'format',
+    'key',
+    'contentId',
+    'arch',
+    'base',
+    'layers',
+    'manifest',
+    'file',
+    'details',
+    'inputs',
+    'disk',
+    'parts',
+    '\ud800',
+  ]
+  fc.assert(
+    fc.property(jsonOf(names, [1, key, [blob], { size: 1, parts: [blob] }]), (text) => {
+      const found = parseSnapshot(text, key, [blob])
+      if (typeof found !== 'string') expect(found.key).toBe(key)
+    }),
+  )
+})
