@@ -26,7 +26,7 @@ import {
 import { failure, run, spawn, ToolError } from '../host/run.ts'
 import { copyDisk, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
-import { baseFolder } from '../store/local.ts'
+import { baseFolder, type LocalStore } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
 import type { LoadedSource } from './project.ts'
 
@@ -95,7 +95,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
       : undefined
   if (tracked?.mode.startsWith('100')) {
     return {
-      identity: `blob:${tracked.oid}`,
+      identity: blobIdentity(tracked.oid),
       path: undefined,
       copyTo: (target) => writeBlob(context, tracked.oid, target),
     }
@@ -106,7 +106,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
       throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not a regular file`, {
         hint: 'correct base.path in vlb.yaml',
       })
-    const identity = `file:${file}:${await fileIdentity(file)}`
+    const identity = await baseFileIdentity(file)
     return { identity, path: file, copyTo: (target) => copyDisk(file, target, context.signal) }
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR')) throw error
@@ -127,20 +127,42 @@ async function writeBlob(context: BuildContext, oid: string, target: string): Pr
   }
 }
 
+function digestNote(identity: string, algorithm: string): [folder: string, name: string] {
+  return ['digests', createHash('sha256').update(`${algorithm}:${identity}`).digest('hex')]
+}
+
+/** The digest of what has that identity, if it was ever found out. */
+export async function knownDigest(
+  store: LocalStore,
+  identity: string,
+  algorithm: 'sha256' | 'sha512' = 'sha256',
+): Promise<string | undefined> {
+  const [hex = ''] = (await readFile(store.path(...digestNote(identity, algorithm)), 'utf8').catch(() => '')).split(
+    '\n',
+  )
+  return /^[0-9a-f]{64,128}$/.test(hex) ? hex : undefined
+}
+
+/** What a base is to that memory: a blob of git, or a file as it is now. Throws where the file is not there. */
+export const blobIdentity = (oid: string): string => `blob:${oid}`
+export async function baseFileIdentity(file: string): Promise<string> {
+  return `file:${file}:${await fileIdentity(file)}`
+}
+
 async function rememberedDigest(
   context: BuildContext,
   file: LocalFile,
   algorithm: 'sha256' | 'sha512',
 ): Promise<string> {
-  const note = ['digests', createHash('sha256').update(`${algorithm}:${file.identity}`).digest('hex')]
-  const known = await readFile(context.store.path(...note), 'utf8').catch(() => '')
-  if (/^[0-9a-f]{64,128}\n$/.test(known)) return known.trim()
+  const known = await knownDigest(context.store, file.identity, algorithm)
+  if (known !== undefined) return known
+  const note = digestNote(file.identity, algorithm)
   const path = file.path ?? join(await context.store.scratch.folder(), 'base')
   if (file.path === undefined) await file.copyTo(path)
   const hex = await hashWithProgress(context, 'reading the base', path, algorithm)
   try {
     await mkdir(context.store.path('digests'), { recursive: true })
-    await context.store.write(note, `${hex}\n`)
+    await context.store.write(note, `${hex}\n${file.identity}\n`)
   } catch (error) {
     // A store that can only be read still has a status to show.
     if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'VLB_HOST_SPACE')) throw error

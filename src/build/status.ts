@@ -5,6 +5,7 @@ import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
+import { storeStatus } from './budget.ts'
 import { type Chain, mustRebuild, surveyChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { imageRecipe } from './flatten.ts'
@@ -36,6 +37,7 @@ export async function status(context: BuildContext, { revision, env, remote }: S
       layers: layers.filter((layer) => layer.name !== diskStep),
       image: await imageState(context, source, chain),
       prebuild: revision === undefined ? await prebuildStatus(context.project) : null,
+      store: storeStatus(context),
     }
   } finally {
     await source.objects.close()

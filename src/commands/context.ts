@@ -4,6 +4,7 @@ import type { BuildContext } from '../build/context.ts'
 import { type Attach, parseAttach, parseDevice } from '../core/attach.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
+import { parseBudget } from '../core/gc.ts'
 import { nearest } from '../core/nearest.ts'
 import type { Options } from './table.ts'
 
@@ -35,14 +36,19 @@ export async function withProject<T>(
     context.emit({ type: 'warning', text: `a rollup was cut off in its last step here; it was ${done}` })
   }
   try {
-    return await work({
+    const budget = project.settings.get('budget')
+    if (budget !== undefined) parseBudget(budget, 'vlb.budget')
+    const build: BuildContext = {
       project,
       store: project.store,
       emit: context.emit,
       signal: context.signal,
       arch: hostArchitecture(),
       attach: device ?? parseAttach(project.settings.get('attach')),
-    })
+    }
+    const done = await work(build)
+    if (project.store.grown) await (await import('../build/gc.ts')).collectAfter(build)
+    return done
   } catch (error) {
     // Wherever nothing more is known of it: most that is written goes to the store.
     throw isSpaceError(error) ? spaceError(project.store.root, { cause: error }) : error

@@ -2,11 +2,13 @@
 
 import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
+import cachePage from '../../docs/git-vlb-cache.1.md'
 import changelogPage from '../../docs/git-vlb-changelog.1.md'
 import cloudInitPage from '../../docs/git-vlb-cloud-init.1.md'
 import completionPage from '../../docs/git-vlb-completion.1.md'
 import diffPage from '../../docs/git-vlb-diff.1.md'
 import doctorPage from '../../docs/git-vlb-doctor.1.md'
+import gcPage from '../../docs/git-vlb-gc.1.md'
 import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
@@ -50,6 +52,8 @@ export const verbs: readonly Verb[] = [
   { name: 'cloud-init', page: cloudInitPage, load: async () => (await import('./cloud-init.ts')).cloudInit },
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'prebuild', page: prebuildPage, load: async () => (await import('./prebuild.ts')).prebuild },
+  { name: 'gc', page: gcPage, load: async () => (await import('./gc.ts')).gc },
+  { name: 'cache', page: cachePage, load: async () => (await import('./cache.ts')).cache },
   { name: 'doctor', page: doctorPage, load: async () => (await import('./doctor.ts')).doctor },
   {
     name: 'completion',

@@ -37,6 +37,7 @@ export const errorCodes = {
   VLB_ROLLUP: 2,
   VLB_DIRTY: 2,
   VLB_BUSY: 2,
+  VLB_IN_USE: 2,
   VLB_BARE: 2,
   VLB_HOOKS: 2,
   VLB_NO_REMOTE: 2,

@@ -140,6 +140,13 @@ export function closeElsewhere(file: number): void {
   closeSync(file)
 }
 
+/** Removes folders with all in them in a process that nobody waits for, and that outlives us. */
+export function removeElsewhere(paths: readonly string[]): void {
+  const other = start('rm', ['-rf', '--one-file-system', '--', ...paths], { stdio: 'ignore', detached: true })
+  other.on('error', () => {})
+  other.unref()
+}
+
 export interface Failure {
   exitCode?: number | undefined
   signal?: string | undefined

@@ -88,6 +88,11 @@ export async function namesOtherFiles(path: string): Promise<boolean> {
   return parseQcow2Header(await head(path, 512))?.backing ?? false
 }
 
+/** The header of an image of our own; undefined if that is no qcow2. */
+export async function inspectHeader(path: string): Promise<Qcow2Header | undefined> {
+  return parseQcow2Header(await head(path, 512))
+}
+
 /** The backing file's name as it stands in a qcow2; undefined where there is none, or none that could be one. */
 export async function backingName(path: string): Promise<string | undefined> {
   const start = await head(path, 512)

@@ -19,6 +19,7 @@ import { diffText } from './diff.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
 import { pullText, pushText } from './remote.ts'
 import { rollupText } from './rollup.ts'
+import { cacheText, gcText, roomText } from './store.ts'
 import { table } from './table.ts'
 import { whyText } from './why.ts'
 
@@ -48,6 +49,10 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return [...diffText(result.data, { style: options.style, terminal: options.terminal ?? false })].join('')
     case 'completion':
       return result.data.script
+    case 'gc':
+      return gcText(result.data, options)
+    case 'cache':
+      return cacheText(result.data, options)
     case 'prebuild':
       return prebuildText(result.data, options)
     case 'test-boot':
@@ -90,7 +95,12 @@ function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): s
   const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}${data.image.tested === null ? '' : `, ${style('green', 'tested')} ${formatAge((Date.now() - Date.parse(data.image.tested)) / 1000)} ago`}`
   const lines = table([head, ...rows], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
   const todo = data.layers.some((layer) => layer.state !== 'cached') || data.image.state !== 'current'
-  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}`
+  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}${storeLine(data.store)}`
+}
+
+/** Nothing where there is no store yet, or nobody counted. */
+function storeLine({ bytes, budgetBytes }: StatusResult['store']): string {
+  return bytes === null ? '' : `store ${roomText(bytes, budgetBytes)}\n`
 }
 
 function buildText(data: BuildResult, { style, cwd }: TextOptions): string {

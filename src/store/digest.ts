@@ -15,7 +15,8 @@ export async function hashBody(overlay: string, signal?: AbortSignal): Promise<s
 
 export async function overlayDigest(
   overlay: string,
-  body: Promise<string> = hashBody(overlay),
+  body: Promise<string> | undefined,
+  signal?: AbortSignal,
 ): Promise<OverlayDigest> {
-  return { head: await hashFile(overlay, 'sha256', { to: headBytes }), rest: await body }
+  return { head: await hashFile(overlay, 'sha256', { to: headBytes }), rest: await (body ?? hashBody(overlay, signal)) }
 }

@@ -22,6 +22,7 @@ import {
   writeDown,
 } from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
+import { removeElsewhere } from '../host/run.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import { Lease } from './lease.ts'
 import { type RegisteredProject, register } from './registry.ts'
@@ -37,6 +38,7 @@ const folders = [
   'used',
   'leases',
   'repositories',
+  'graves',
   'failed',
   'images',
   'records',
@@ -111,6 +113,13 @@ export class LocalStore implements Store {
       throw explainWriteError(error, this.root)
     }
     await sweepScratch(this.path('tmp'))
+    await this.buryDropped()
+  }
+
+  /** Has what was dropped removed from the disk, which nobody waits for. */
+  async buryDropped(): Promise<void> {
+    const graves = await readdir(this.path('graves'))
+    if (graves.length > 0) removeElsewhere(graves.map((name) => this.path('graves', name)))
   }
 
   async find(key: LayerKey, onDamage: (damage: Damage) => void): Promise<Snapshot | undefined> {

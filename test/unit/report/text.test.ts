@@ -49,6 +49,7 @@ const status: StatusResult = {
     },
   ],
   prebuild: null,
+  store: { path: '/p/.git/vlb', bytes: null, budgetBytes: null, configured: false },
   image: { path: '/p/build/image.qcow2', state: 'stale', tested: null },
 }
 
