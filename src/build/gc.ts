@@ -109,7 +109,7 @@ export function removedItem(item: Item, manifests: ReadonlyMap<SnapshotId, Manif
   }
 }
 
-/** Below the budget by so much, so that not every build has to clear up. */
+/** What nothing needs goes until this part of the budget is left, so that not every build has to clear up. */
 const roomAfter = 0.9
 
 /**
@@ -127,7 +127,7 @@ export async function collectAfter(context: BuildContext): Promise<void> {
     if (!lock) return
     try {
       const inventory = await takeInventory(context)
-      const limit = { total, budget: budget * roomAfter, prune: false }
+      const limit = { total, budget, goal: budget * roomAfter, prune: false }
       const gone = await drop(context, inventory, chooseVictims(inventory.items, limit))
       const left = total - sum(gone)
       await store.buryDropped()

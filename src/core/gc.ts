@@ -60,6 +60,8 @@ export interface Limit {
   total: number
   /** Undefined: none. */
   budget: number | undefined
+  /** Once over the budget, what nothing needs any more goes until there is no more than this. Default: the budget. */
+  goal?: number
   /** What nothing needs goes even if there is room. */
   prune: boolean
 }
@@ -68,14 +70,15 @@ export interface Limit {
  * What is to go, in that order: by rank, then by last use, leaves first. What is used stays, with all that it stands on.
  * `items` come from `inherit`: what is below another one has at least its rank and last use, so it comes behind it.
  */
-export function chooseVictims(items: readonly Item[], { total, budget, prune }: Limit): Item[] {
+export function chooseVictims(items: readonly Item[], { total, budget, prune, goal = budget }: Limit): Item[] {
   const order = byDepth(items.filter(({ used }) => !used)).sort(
     (a, b) => ranks.indexOf(a.item.rank) - ranks.indexOf(b.item.rank) || a.item.lastUse - b.item.lastUse,
   )
   const victims: Item[] = []
   let left = total
   for (const { item } of order) {
-    const over = budget !== undefined && left > budget
+    const limit = total > (budget ?? total) && item.rank !== 'needed' ? goal : budget
+    const over = limit !== undefined && left > limit
     if (!over && !(prune && item.rank === 'unneeded')) break
     victims.push(item)
     left -= item.bytes

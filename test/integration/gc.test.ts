@@ -104,7 +104,7 @@ rigTest('branches, remote-tracking ones, tags, stashes and working trees keep wh
   rig.commit()
   const build = async (text: string) => {
     layer(text)
-    await rig.ok('build', '--no-flatten')
+    await rig.ok('build')
   }
   await build('tag')
   rig.commit()
@@ -117,14 +117,14 @@ rigTest('branches, remote-tracking ones, tags, stashes and working trees keep wh
   rig.commit()
   await build('stash')
   rig.write({ '20_b/more': 'untracked' })
-  await rig.ok('build', '--no-flatten')
+  await rig.ok('build')
   rig.git('stash', '--include-untracked', '--quiet')
   const linked = join(rig.folder, 'linked')
   rig.git('worktree', 'add', '--quiet', '--detach', linked, 'main~2')
   symlinkSync(rig.path('tiny.raw'), join(linked, 'tiny.raw'))
   mkdirSync(join(linked, '20_b'))
   writeFileSync(join(linked, '20_b/build-layer'), '#!/bin/sh\necho worktree > /b\n', { mode: 0o755 })
-  expect((await rig.vlb(['build', '--no-flatten'], { cwd: linked })).code).toBe(0)
+  expect((await rig.vlb(['build'], { cwd: linked })).code).toBe(0)
   rig.git('checkout', '--quiet', 'main')
   rig.git('reset', '--quiet', '--hard', 'main~1')
   await build('gone')
@@ -139,14 +139,14 @@ rigTest('branches, remote-tracking ones, tags, stashes and working trees keep wh
     'needed branch main',
     'needed branch side',
     'needed remote origin/topic',
-    'needed stash refs/stash@{0}',
+    'needed stash stash@{0}',
     `needed worktree ${linked}`,
     'unneeded',
     'unneeded',
   ])
   expect(await gc(rig, '--prune')).toEqual(['20_b unneeded', '20_b unneeded'])
   const text = await rig.ok('cache', 'ls', '--why', '20_b')
-  expect(text).toMatch(/stash refs\/stash@\{0\} in /)
+  expect(text).toMatch(/stash stash@\{0\} in /)
   expect(text).toMatch(/tag v1/)
   rig.git('stash', 'drop', '--quiet')
   rig.git('worktree', 'remove', '--force', linked)
@@ -263,18 +263,23 @@ describe('what a running command uses stays', () => {
     expect(readdirSync(rig.store('leases'))).toEqual([])
   })
 
-  rigTest('a shell, also one in what a failed script left', async (rig) => {
+  rigTest('a shell in what a failed script left, as long as it is open', async (rig) => {
     const hold = await rig.hold()
     rig.project({ '10_a': 'echo a > /a', '20_b': 'exit 3' })
     rig.commit()
     expect((await rig.vlb(['build', '--keep-failed'])).code).toBe(1)
     rig.git('update-ref', '-d', 'refs/heads/main')
-    const shell = rig.start(['shell', '10_a'])
-    void hold
-    await shell.says('a shell in 10_a')
-    await shell.ended
-    const result = await rig.json('gc', '--dry-run', '--budget', '0')
-    expect(result.others.map(({ kind }: { kind: string }) => kind).sort()).toEqual(['base', 'failure'])
+    const command = `printf '%s\\n' '${hold.line}' | ${rig.command} shell --failed`
+    const shell = spawn('sh', ['-c', command], { cwd: rig.repo, env: rig.env, stdio: 'ignore' })
+    const ended = new Promise((resolve) => shell.once('close', resolve))
+    await hold.reached()
+    const meanwhile = await rig.json('gc', '--budget', '0')
+    expect([meanwhile.removed, meanwhile.others]).toEqual([[], []])
+    hold.release()
+    await ended
+    const after = await rig.json('gc', '--dry-run', '--budget', '0')
+    expect(after.removed.map(({ layer }: Gone) => layer)).toEqual(['10_a'])
+    expect(after.others.map(({ kind }: { kind: string }) => kind)).toEqual(['failure', 'base'])
   })
 })
 
