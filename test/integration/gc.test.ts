@@ -1,4 +1,5 @@
 // git vlb gc: what goes, in which order, and what never goes.
+import { spawn } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
