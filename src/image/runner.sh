@@ -2,8 +2,9 @@
 # The one privileged part of git vlb. Attaches a disk image, mounts its root file system and runs a layer's script in
 # it, all inside private mount and PID namespaces: whatever happens, the kernel clears up when their first process ends.
 #
-# usage: runner.sh enter WORK ATTACH ACTION ARGUMENT...
-# WORK: scratch folder with layer.qcow2, src/ and an empty ns/; ATTACH: auto, fuse, nbd, or an nbd device such as /dev/nbd0
+# usage: runner.sh enter WORK ATTACH MEMORY ACTION ARGUMENT...
+# WORK: scratch folder with layer.qcow2, src/ and an empty ns/; ATTACH: auto, fuse, nbd, or an nbd device such as /dev/nbd0;
+# MEMORY: the bytes that a script may take, with a ~ before them where that need not be enforced, or none
 #
 # (for the action `shell`, these two are the user's terminal: WORK/tether and WORK/answers stand in for them)
 # standard input  lines "ID BASE64", the secrets of a script, then "go". Then it is only watched: when it ends, everything
@@ -25,16 +26,23 @@ die() { # CODE TEXT
   exit 70
 }
 
-enter() { # WORK ATTACH ACTION ARGUMENT...
-  local status apart=(unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$@")
-  if [ "$3" = shell ]; then
+enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
+  local status apart groups=() lacking=''
+  make_groups "$3"
+  printf -v groups_line '%s\n' "$lacking" "${groups[@]}"
+  apart=(unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$1" "$2" "$groups_line" "${@:4}")
+  if [ "$4" = shell ]; then
     "${apart[@]}"
     status=$?
   else
     piped "${apart[@]}"
   fi
-  # What root made in there, the user who owns WORK could not remove.
-  rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch"
+  remove_groups
+  # What root made in there, the user who owns WORK could not remove; nor root, where the script made it immutable.
+  rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch" 2>/dev/null || {
+    chattr -R -f -i -a -- "$1/src" "$1/include" "$1/scratch" 2>/dev/null
+    rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch"
+  }
   exit "$status"
 }
 
@@ -51,10 +59,11 @@ secrets=()
 
 # Process 1 of the PID namespace: when it ends, the kernel kills all others in there, drops the mounts with the mount
 # namespace and with them the loop device (which mount(8) marks as auto-clear).
-supervise() { # WORK ATTACH ACTION ARGUMENT...
+supervise() { # WORK ATTACH GROUPS ACTION ARGUMENT...
   # shellcheck disable=SC2034 # for attach
-  local work=$1 attach_by=$2 action=$3
-  shift 3
+  local work=$1 attach_by=$2 action=$4
+  take_groups "$3"
+  shift 4
   if [ "$action" = shell ]; then
     exec 3<"$work/tether" {answers}>"$work/answers"
   else
@@ -78,7 +87,7 @@ supervise() { # WORK ATTACH ACTION ARGUMENT...
   exit $?
 }
 
-for part in attach nbd partitions probe paths lend packages layer host seal diff checks; do
+for part in attach limits nbd partitions probe paths lend packages layer host seal diff checks; do
   # shellcheck source=/dev/null
   . "${BASH_SOURCE[0]%/*}/runner/$part.sh"
 done

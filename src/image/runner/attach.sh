@@ -5,7 +5,7 @@
 # that is NS/second/disk.
 attach() { # WORK FILE FORMAT [FILE FORMAT]
   local ns=$1/ns
-  mount -t tmpfs -o mode=0755 vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
+  mount -t tmpfs -o mode=0755,nosuid,nodev vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
   mkdir "$ns/root" "$ns/probe" "$ns/dns"
   disk=$ns/disk
   : >"$disk"
@@ -87,8 +87,10 @@ disk_size() { # prints bytes
 
 mount_options() { # FILESYSTEM: options for a root file system that is built on
   case $1 in
-    # Without noinit_itable a thread of the kernel would fill the snapshot with zeroed inode tables.
-    ext4) printf ',discard,noinit_itable' ;;
+    # Without noinit_itable a thread of the kernel would fill the snapshot with zeroed inode tables. What is to be done about
+    # errors is never left to the image: its superblock may say that the kernel is to panic.
+    ext4) printf ',discard,noinit_itable,errors=remount-ro' ;;
+    ext[23]) printf ',discard,errors=remount-ro' ;;
     # Several snapshots of one image carry one UUID, which xfs refuses to mount side by side.
     xfs) printf ',discard,nouuid' ;;
     btrfs) printf ',discard=sync' ;;
@@ -97,11 +99,28 @@ mount_options() { # FILESYSTEM: options for a root file system that is built on
   esac
 }
 
+# The kernel that finds a file system damaged stops writing to it (mount_options asks for that): what was written is lost.
+sound_root() {
+  local place options
+  while read -r _ _ _ _ place options; do
+    [[ $place == */ns/root && ,${options##* }, =~ ,(ro|shutdown|emergency_ro), ]] || continue
+    die VLB_DISK "the image's file system is damaged: the kernel found errors in it and stopped writing to it"
+  done </proc/self/mountinfo
+}
+
+# Why mount(8) failed with a file system: this kernel may not know it.
+mount_failed() { # FILESYSTEM WHAT [ADVICE]
+  local type=${1%%,*}
+  ! grep -qE "^(nodev)?[[:space:]]$type\$" /proc/filesystems ||
+    die VLB_DISK "cannot mount $2: the $type on it is damaged; see the log for what mount said${3-}"
+  die VLB_HOST_KERNEL "cannot mount $2; does this host's kernel know $type (modprobe $type)?${3- see the log for what mount said}"
+}
+
 # What is mounted is only looked at: set to options of mount(8), with a comma behind.
 reading=''
 
 mount_root() { # START SIZE FILESYSTEM[,OPTION]; sets `root`
-  try_mount_root "$@" || die VLB_HOST_KERNEL "cannot mount the root file system ($3); see the log for what mount said"
+  try_mount_root "$@" || mount_failed "$3" "the image's root file system"
 }
 
 try_mount_root() { # as mount_root

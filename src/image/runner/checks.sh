@@ -39,6 +39,8 @@ find_init() {
 start_by_systemd() {
   local units=$root/etc/systemd/system
   plain_folder /etc/systemd/system/basic.target.wants || return
+  # A link of that name would lead what is written there out of the image.
+  rm -f -- "$units/vlb-checks.service" "$units/basic.target.wants/vlb-checks.service" || return
   cat >"$units/vlb-checks.service" <<END || return
 [Unit]
 Description=checks of git vlb

@@ -18,10 +18,11 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   make_helpers "$work/layer.qcow2"
   before=$(cut -d ' ' -f 1 /proc/self/mountinfo)
   # Not in a mount namespace of its own: the kernel unmounts what is left in one at a time of its own, too.
-  unshare --pid --ipc --uts --fork --kill-child -- \
+  limited unshare --pid --ipc --uts --fork --kill-child -- \
     env -i "$@" "TMPDIR=$work/scratch/tmp" \
     "$BASH" "$0" beside "$work" "./$script" "$source" "$work/layer.qcow2" "$ns/dev/disk0" {from_daemon}<&- {to_daemon}>&- {hold}<&- >&2
   status=$?
+  tell_limits
   [ -z "$(unmount_since "$before")" ] || lost=1
   sync -- "$device" >&2 || lost=1
   blockdev --flushbufs "$device" >&2
@@ -211,9 +212,10 @@ action_host() { # WORK SCRIPT VARIABLE=VALUE...
   shift 2
   mkdir -p "$work/scratch/tmp"
   chown -R 0:0 -- "$work/src"
-  unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc --propagation private -- \
+  limited unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc --propagation private -- \
     env -i -C "$work/src" "$@" "TMPDIR=$work/scratch/tmp" "./$script" "$work/scratch/disk" >&2
   status=$?
+  tell_limits
   if [ -f "$work/scratch/disk" ] && [ ! -L "$work/scratch/disk" ]; then
     chown --reference="$work" -- "$work/scratch/disk" && chmod 0644 "$work/scratch/disk" && mv -- "$work/scratch/disk" "$work/disk"
   fi

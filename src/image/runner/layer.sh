@@ -27,11 +27,11 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   [ -z "$script" ] && [ -t 0 ] && session=(setsid --ctty)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
   # daemon's control pipe stays out of it: whoever writes there can open any file of the host.
-  # What acts on the running kernel and its hardware is no matter of an image (capabilities(7)).
-  unshare --mount --pid --ipc --uts "${option[@]}" --fork --kill-child --propagation private -- \
-    "${session[@]}" setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
-    env -i "$@" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" {from_daemon}<&- {to_daemon}>&-
+  limited unshare --mount --pid --ipc --uts "${option[@]}" "${own_group[@]}" --fork --kill-child --propagation private -- \
+    "${session[@]}" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" "$@" {from_daemon}<&- {to_daemon}>&-
   status=$?
+  tell_limits
+  sound_root
   [ "$status" = 0 ] || tell_free
   return_dns
   allow_services
@@ -56,16 +56,16 @@ action_shell() { # as action_layer
   action_layer "$@"
 }
 
-# Process 1 of the script's own namespaces.
-inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
+# Process 1 of the script's own namespaces. Its values come as arguments: in the environment of a program of the host's,
+# LD_PRELOAD or BASH_ENV would name a file of the host.
+inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT VARIABLE=VALUE...
   # Standard output is the engine's; the script's goes to the log.
   [ -z "$5" ] || exec >&2
   cd "$1/ns/root" || exit 70
-  local folder place
+  local folder place in out from to leaver variable numbers=() become
   {
     mount -t proc -o nosuid,nodev,noexec proc proc &&
       printf %s "$3" >proc/sys/kernel/hostname &&
-      protect_kernel proc/sys proc/sysrq-trigger proc/irq proc/bus &&
       mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys &&
       make_dev "$1/ns" &&
       mount -t tmpfs -o mode=0755,nosuid,nodev run run &&
@@ -75,7 +75,7 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
       # The host's file system: without nodev a node made there would open the host's disks.
       mount -o bind,nosuid,nodev "$1/src" mnt &&
       mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
-      { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount --bind "$1/record" run/vlb-record; }; } &&
+      { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount -o bind,nosuid,nodev "$1/record" run/vlb-record; }; } &&
       { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
       while IFS=$'\t' read -r folder place; do
         [ -z "$folder" ] || show_lent "$folder" "$place" || exit 70
@@ -87,41 +87,45 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT
     *) mkdir -p ".${4%/*}" && ln -sf "$dns_target" ".$4" ;;
   esac
   if [ "$2" = none ]; then ip link set lo up 2>/dev/null; fi
-  leave_host
-  # Of bash itself; not for the script.
-  export -n PWD OLDPWD SHLVL LC_ALL
-  cd /mnt || exit 70
-  [ -n "$5" ] || open_shell
-  "./$5" </dev/null &
-  wait $!
-  exit $?
-}
-
-open_shell() {
-  if [ -e /run/vlb-record/rc ]; then
-    [ -x /bin/bash ] || { echo 'git vlb: to record, the image needs /bin/bash' >&2 && exit 70; }
-    /bin/bash --rcfile /run/vlb-record/rc
-  elif [ -x /bin/bash ]; then
-    /bin/bash
+  # Short of memory, the kernel takes the script first, not the host's programs. Nor are its dumps for the host's collector.
+  echo 500 >proc/self/oom_score_adj 2>/dev/null
+  ulimit -c 0
+  # bash itself does not let these be set.
+  for variable in "${@:7}"; do [[ $variable != @(UID|EUID|PPID)=* ]] || numbers+=("$variable"); done
+  # Leaving the host takes powers that the script must not have, and to be rid of those takes a program of the host. So the
+  # script's process is made before, without them, and waits. This one keeps them, which keeps the script from looking into
+  # it (ptrace(2)): the host's files that it has open could be written to.
+  exec {in}<&0 {out}>&1
+  coproc leaver { read -r && leave_host && echo left; }
+  # Copies: bash closes the originals in what it starts.
+  exec {from}<&"${leaver[0]}" {to}>&"${leaver[1]}"
+  become=(env -i "${numbers[@]}" setpriv --bounding-set "$kept_powers" --inh-caps -all --ambient-caps -all --
+    "$BASH" "${0%/*}/runner/in-image.sh" "$in" "$out" "$5" "${@:7}")
+  if [ -n "$5" ]; then
+    "${become[@]}" <&"$from" >&"$to" &
+    wait $!
   else
-    /bin/sh
+    "${become[@]}" <&"$from" >&"$to"
   fi
   exit $?
 }
+
+# What a script keeps of root's powers (capabilities(7)): what package managers, the scripts of packages and `chattr` take.
+# Not among them is what acts on the running kernel, its devices, its network or other processes, nor what opens files past
+# their paths (CAP_DAC_READ_SEARCH). Nodes can be made, and opened nowhere: no mount here lets them be, and without
+# CAP_SYS_ADMIN there is no other mount.
+kept_powers=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+linux_immutable
+kept_powers+=,+net_bind_service,+sys_chroot,+mknod,+audit_write,+setfcap
 
 mount_read_only() { # FOLDER PLACE
   mkdir "$2" && mount -o bind,ro,nosuid,nodev "$1" "$2"
 }
 
-# /proc files through which root could change the running kernel.
-protect_kernel() { # PATH...
-  local path
-  for path; do
-    [ -e "$path" ] || continue
-    mount -o bind,ro,nosuid,nodev,noexec "$path" "$path" || return
-  done
-}
+# What root can change the running kernel by, also without any powers, and where its memory and keys show.
+kernel_files=(sys sysrq-trigger irq bus fs acpi scsi mtrr asound driver dynamic_debug)
+hidden_files=(kcore keys key-users kmsg kpagecgroup kpagecount kpageflags sched_debug timer_list vmallocinfo slabinfo)
 
+# Makes /dev, and protects /proc.
 make_dev() { # SCRATCH
   local node nodes='' here=${PWD//\\/\\134}
   mount -t tmpfs -o mode=0755,nosuid,nodev,noexec dev dev && mkdir dev/pts dev/shm || return
@@ -131,6 +135,12 @@ make_dev() { # SCRATCH
   for node in null zero full random urandom tty; do
     : >"dev/$node" || return
     nodes+="/dev/$node $here/dev/$node none bind"$'\n'
+  done
+  for node in "${kernel_files[@]}"; do
+    [ ! -e "proc/$node" ] || nodes+="$here/proc/$node $here/proc/$node none bind,ro,nosuid,nodev,noexec"$'\n'
+  done
+  for node in "${hidden_files[@]}"; do
+    [ ! -e "proc/$node" ] || nodes+="/dev/null $here/proc/$node none bind,ro"$'\n'
   done
   printf %s "$nodes" >"$1/nodes" && mount --all --fstab "$1/nodes" || return
   mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,nosuid,noexec devpts dev/pts &&
@@ -156,5 +166,5 @@ leave_host() {
   # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
   pivot_root . mnt && cd / && "/mnt$loader" --library-path "${libraries%:}" "/mnt${found[0]}" -l /mnt && return
   echo 'git vlb: cannot leave the host file system' >&2
-  exit 70
+  return 70
 }

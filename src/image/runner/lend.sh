@@ -12,7 +12,14 @@ lend_dns() { # sets `dns_file`, the file inside the image that is to show them
   dns_link=$(within "$root" /etc)/resolv.conf
   [ -d "${dns_link%/*}" ] || return
   rm -rf "$ns/saved" && mkdir "$ns/saved"
+  if [ -d "$dns_link" ] && [ ! -L "$dns_link" ]; then
+    dns_link='' && return
+  fi
   if [ -e "$dns_link" ] || [ -L "$dns_link" ]; then
+    if [ ! -L "$dns_link" ] && [ -f "$dns_link" ] && (($(stat -c %s -- "$dns_link") > 1048576)); then
+      # Nobody's name servers; a copy would fill memory.
+      dns_file=cover:${dns_link#"$root"} dns_link='' && return
+    fi
     if ! cp -a -- "$dns_link" "$ns/saved/resolv.conf" || ! rm -f -- "$dns_link" 2>/dev/null; then
       # Immutable (chattr(1)): nobody can replace it, so a mount may cover it.
       [ ! -f "$dns_link" ] || [ -L "$dns_link" ] || dns_file=cover:${dns_link#"$root"}
@@ -27,12 +34,15 @@ dns_target=/run/vlb/resolv.conf
 return_dns() {
   local ours now target
   [ -n "$dns_link" ] || return
+  still_within "${dns_link%/*}" || return
   # A script or package that put its own file there means it.
   [ "$(readlink -- "$dns_link")" = "$dns_target" ] || return
   rm -- "$dns_link"
-  ours=$(<"$ns/saved/ours") now=$(<"$ns/dns/resolv.conf")
+  ours=$(<"$ns/saved/ours")
+  # The script could put there what it liked: a link that leads out, a fifo. That is no list of name servers.
+  now=$(plain_text "$ns/dns/resolv.conf") || now=$ours
   if [ "${now#"$ours"}" = "$now" ]; then
-    cat "$ns/dns/resolv.conf" >"$dns_link"
+    plain_text "$ns/dns/resolv.conf" >"$dns_link"
     return
   fi
   if [ -e "$ns/saved/resolv.conf" ] || [ -L "$ns/saved/resolv.conf" ]; then
@@ -40,8 +50,8 @@ return_dns() {
   fi
   # Lines that the script added go to the image's own file, without the host's before them.
   now=${now#"$ours"}
-  target=$(within "$root" /etc/resolv.conf)
-  [ -z "$now" ] || [ ! -d "${target%/*}" ] || printf '%s\n' "${now#$'\n'}" >>"$target"
+  target=$(within "$root" /etc/resolv.conf) || return
+  [ -z "$now" ] || [ ! -d "${target%/*}" ] || { [ -e "$target" ] && [ ! -f "$target" ]; } || printf '%s\n' "${now#$'\n'}" >>"$target"
 }
 
 # Secrets lie in this namespace's tmpfs, and go with it.
@@ -84,8 +94,11 @@ deep_mount_point() { # PATH, as `within` gave it
 
 # Debian's way to keep packages from starting services (invoke-rc.d(8)); systemd's tools see that they are in a chroot.
 policy_text=$'#!/bin/sh\n# No service starts while an image is built.\nexit 101\n'
-forbid_services() {
-  policy=$(within "$root" /usr/sbin)/policy-rc.d
+forbid_services() { # sets `policy`
+  local found
+  policy=''
+  find_within "$root" /usr/sbin || return 0
+  policy=$found/policy-rc.d
   if [ -e "${policy%/*}/invoke-rc.d" ] && [ ! -e "$policy" ] && [ ! -L "$policy" ]; then
     printf %s "$policy_text" >"$policy" && chmod 755 "$policy"
   else
@@ -94,5 +107,5 @@ forbid_services() {
 }
 
 allow_services() {
-  [ -z "$policy" ] || [ -L "$policy" ] || [ "$(cat -- "$policy" 2>/dev/null)" != "${policy_text%$'\n'}" ] || rm -- "$policy"
+  [ -z "$policy" ] || ! still_within "$policy" || [ "$(plain_text "$policy")" != "${policy_text%$'\n'}" ] || rm -- "$policy"
 }

@@ -19,7 +19,7 @@ note_packages() { # WORK
   # A script cannot set the time of change, and inode numbers differ between files of one name.
   ((${#paths[@]} == 0)) || state+=$(TZ=UTC0 stat -c '%i %s %y %z %F' -- "${paths[@]}") || state="unknown $RANDOM $EPOCHREALTIME"
   # Small ext4 file systems keep whole seconds, and a script may take less.
-  [[ $state != *'.000000000 +0000 '[rd]* ]] || state+=" $(find "${paths[@]}" -maxdepth 1 -printf '%i %P ' -type f -exec cat {} + | cksum)"
+  [[ $state != *'.000000000 +0000 '[rd]* ]] || state+=" $(find "${paths[@]}" -maxdepth 1 -printf '%i %P ' -type f -exec head -q -c "$most" -- {} + | head -c $((8 * most)) | cksum)"
   state=${state//$'\n'/;}
   printf '%s\n' "$state" >"$into/state"
   read -r known <"$into/known"
@@ -72,10 +72,9 @@ ask_rpm() { # INTO
   ln -s "$ns/root" "$ns/ask/ns/root"
   printf '#!/bin/sh\nexec %s -qa --dbpath /mnt/db --qf "%s" >/mnt/list\n' "$program" "$(<"$1/query")" >"$ns/ask/src/ask"
   chmod 755 "$ns/ask/src/ask"
-  timeout -k 1 60 unshare --mount --pid --ipc --uts --net --fork --kill-child --propagation private -- \
-    setpriv --bounding-set -sys_module,-sys_rawio,-sys_boot,-sys_time \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 \
-    "$BASH" "$0" inside_read_only "$ns/ask" none localhost '' ask '' {from_daemon}<&- {to_daemon}>&- ||
+  limited timeout -k 1 60 unshare --mount --pid --ipc --uts --net "${own_group[@]}" --fork --kill-child --propagation private -- \
+    "$BASH" "$0" inside_read_only "$ns/ask" none localhost '' ask '' PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 \
+    {from_daemon}<&- {to_daemon}>&- ||
     echo "the image's rpm could not read its database; see the log" >>"$1/problem"
   copy_database rpm "$ns/ask/src/list"
   umount -- "$ns/ask/src"

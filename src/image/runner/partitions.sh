@@ -29,7 +29,7 @@ mount_others() { # WORK START; START: of the root. Sets `points`, the last first
     esac
     mount_other "$start" "$size" "$type" "$options" "$place" && continue
     [ -z "$reading" ] || return
-    [ "$kind" = optional ] || die VLB_HOST_KERNEL "cannot mount $what at $target; does this host's kernel know $type (modprobe $type)? nofail in /etc/fstab lets it be missing"
+    [ "$kind" = optional ] || mount_failed "$type" "$what at $target" '; nofail in /etc/fstab lets it be missing'
     echo "git vlb: not mounted at $target: $what, which this kernel cannot mount" >&2
   done <"$1/mounts"
 }

@@ -66,6 +66,17 @@ find_within() { # ROOT PATH
   found=$base$at
 }
 
+# Whether a path of the image, found earlier, still is a place in it: a script may have put a link into the way.
+still_within() { # PATH
+  local found
+  find_within "$root" "${1#"$root"}" && [ "$found" = "$1" ]
+}
+
+# Prints the beginning of a plain file. Of anything else nothing: nobody may ever write to a fifo, and a link leads elsewhere.
+plain_text() { # FILE [BYTES]
+  [ ! -L "$1" ] && [ -f "$1" ] && head -c "${2:-65536}" -- "$1" | tr -d '\0'
+}
+
 # A directory of the image that something is mounted on. Made if it is not there, and then taken away again.
 mount_point() { # NAME
   if [ -L "$root/$1" ] || { [ -e "$root/$1" ] && [ ! -d "$root/$1" ]; }; then

@@ -39,12 +39,12 @@ probe_partition() { # NUMBER START SIZE [TABLE ID LINE]
   [ -z "$found" ] || printf '%s\n' "$found"
   type=$(sed -n 's/^TYPE=//p' <<<"$found")
   case $type in
-    ext[234]) options=noload ;;
+    ext[234]) options=noload,errors=remount-ro ;;
     xfs) options=norecovery,nouuid ;;
     btrfs) options=rescue=nologreplay ;;
     *) return ;;
   esac
-  mount -t "$type" -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options" -- "$disk" "$probe" || return
+  mount -t "$type" -o "ro,nodev,nosuid,noexec,loop,offset=$2,sizelimit=$3,$options" -- "$disk" "$probe" || { printf 'unmountable\n' && return; }
   if looks_like_root "$probe"; then
     printf 'looks-like-root\n'
     print_fstab "$probe"
@@ -80,7 +80,7 @@ looks_like_root() { # FOLDER
   [ -d "$1/etc" ] && [ ! -L "$1/etc" ] && [ ! -L "$1/usr" ] || return
   [ -d "$1/usr/bin" ] || [ -d "$1/bin" ] && return
   # /usr is another partition.
-  [ -d "$1/usr" ] && [ -f "$1/etc/fstab" ] && [ ! -L "$1/etc/fstab" ] && grep -qE '^[^#]\S*\s+/usr\s' "$1/etc/fstab"
+  [ -d "$1/usr" ] && [ -f "$1/etc/fstab" ] && [ ! -L "$1/etc/fstab" ] && grep -aqE '^[^#]\S*\s+/usr\s' < <(head -c 65536 -- "$1/etc/fstab")
 }
 
 # Prints the layout of a base, or of what a build-base script made.

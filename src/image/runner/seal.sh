@@ -140,8 +140,9 @@ seal_machine-id() {
 }
 
 seal_ssh-host-keys() {
+  local place
   remove_named /etc/ssh 'ssh_host_*key*'
-  [ -z "$(compgen -G "$(within "$root" /etc/dropbear)/dropbear_*_host_key")" ] ||
+  ! place=$(within "$root" /etc/dropbear) || [ -z "$(compgen -G "$place/dropbear_*_host_key")" ] ||
     warn "the host keys of dropbear in /etc/dropbear stay: remove them in a layer, and start dropbear with -R"
   has /usr/sbin/sshd /usr/bin/sshd /usr/local/sbin/sshd || return 0
   local keygen
@@ -162,7 +163,7 @@ warn_no_keys() { warn "nothing known to git vlb starts sshd in this image: have 
 keys_by_systemd() { # KEYGEN
   local unit text units=()
   for unit in ssh.service sshd.service ssh@.service sshd@.service; do
-    text=$(unit_text "$unit")
+    text=$(unit_text "$unit" | head -c 1048576)
     [ -n "$text" ] || continue
     ! grep -qiE '^(Wants|Requires|ExecStartPre)=.*(keygen|gen-?keys|host-?key)' <<<"$text" || return 0
     units+=("$unit")
@@ -193,20 +194,21 @@ After=vlb-ssh-host-keys.service
 unit_text() { # UNIT
   local folder place
   for folder in /etc/systemd/system /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
-    folder=$(within "$root" "$folder")
+    folder=$(within "$root" "$folder") || continue
     for place in "$folder/$1" "$(within "$root" "${folder#"$root"}/$1.d")"/*.conf; do
-      [ -L "$place" ] || [ ! -f "$place" ] || cat -- "$place"
+      plain_text "$place"
     done
   done
 }
 
 # Init scripts of Alpine, Gentoo and Buildroot make keys; that of Debian and Devuan does not, but reads a file first.
 keys_by_init_script() {
-  local script settings
+  local script text settings
   script=$(find_file /etc/init.d/sshd /etc/init.d/ssh /etc/init.d/S50sshd) || return
-  ! grep -q keygen -- "$script" || return 0
-  grep -q '^ *\. /etc/default/ssh' -- "$script" || return
-  settings=$(find_file /etc/default/ssh) && settings=$(<"$settings") || settings=''
+  text=$(plain_text "$script")
+  ! grep -q keygen <<<"$text" || return 0
+  grep -q '^ *\. /etc/default/ssh' <<<"$text" || return
+  settings=$(find_file /etc/default/ssh) && { (($(stat -c %s -- "$settings") <= 65536)) || return; } && settings=$(plain_text "$settings") || settings=''
   ! grep -q keygen <<<"$settings" || return 0
   write /etc/default/ssh 0644 "$settings
 
@@ -271,9 +273,11 @@ seal_package-cache() {
   remove /var/cache/pacman/pkg
 }
 
+most_users=1048576
 seal_history() {
   local at users home places=() fish=()
   users=$(find_file /etc/passwd) || users=/dev/null
+  (($(stat -c %s -- "$users") <= most_users)) || warn "/etc/passwd is larger than 1 MiB: not all users' folders were looked at"
   while IFS= read -r home; do
     # Names as these mean one thing wherever they are, so a home may be behind a symlink.
     home=$(within "$root" "$home") && [ "$home" != "$root" ] && [ -d "$home" ] || continue
@@ -281,7 +285,7 @@ seal_history() {
     folder "${home#"$root"}/.local/share/fish" && fish+=("$at")
   done < <(
     printf '/root\n'
-    cut -d : -f 6 -- "$users" | grep '^/' | sort -u | grep -vx /root
+    head -c "$most_users" -- "$users" | tr -d '\0' | cut -d : -f 6 | grep '^/' | sort -u | grep -vx /root | head -n 10000
   )
   remove_in "the users' folders" "${places[@]}" -- '.*_history' .histfile .zhistory .lesshst .viminfo .wget-hsts
   remove_in "the users' folders" "${fish[@]}" -- fish_history
