@@ -1,6 +1,7 @@
 // What the engine works with: a project, its store, where events go, and when to stop.
 import type { Attach } from '../core/attach.ts'
 import type { Emit } from '../core/events.ts'
+import type { MemoryLimit } from '../core/memory.ts'
 import type { LocalStore } from '../store/local.ts'
 import type { Project } from './project.ts'
 
@@ -13,6 +14,8 @@ export interface BuildContext {
   arch: string
   /** How disks are attached. */
   attach: Attach
+  /** What scripts may take. */
+  memory: MemoryLimit
 }
 
 const machineNames: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686', arm: 'armv7l' }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { Step } from '../core/plan.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
+import type { Limit } from '../image/sandbox.ts'
 import type { Failure } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { type Failed, groundLayout, layerOf, leavings, type StepJob, scriptRun } from './job.ts'
@@ -61,6 +62,11 @@ function spaceHint(free: number | undefined, lastLines: readonly string[], disk:
     : ''
 }
 
+function limitHint(limits: readonly Limit[] = []): string {
+  if (limits.includes('memory')) return 'it ran out of memory: raise vlb.memory (git config), or run less at once'
+  return limits.includes('processes') ? 'it started more processes than a script may have' : ''
+}
+
 function failureError(step: Step, failed: Failed, lastLines: readonly string[], disk: number): VlbError {
   const script = `${step.name}/${step.inputs.kind}`
   if (failed.timeout !== undefined) {
@@ -75,6 +81,6 @@ function failureError(step: Step, failed: Failed, lastLines: readonly string[], 
   const how =
     failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
   const log = `whole log: git vlb log ${step.name}`
-  const reason = spaceHint(failed.free, lastLines, disk)
+  const reason = [limitHint(failed.limits), spaceHint(failed.free, lastLines, disk)].filter(Boolean).join('; ')
   return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, { hint: reason === '' ? log : `${reason}; ${log}` })
 }

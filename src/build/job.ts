@@ -5,7 +5,7 @@ import type { BaseRecord } from '../core/manifest.ts'
 import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
 import { proxyEnvironment } from '../host/env.ts'
-import type { ScriptRun } from '../image/sandbox.ts'
+import type { Limit, ScriptRun } from '../image/sandbox.ts'
 import { type BackingReference, baseFolder, baseReference, snapshotReference } from '../store/local.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
@@ -42,6 +42,8 @@ export interface Failed {
   timeout?: number
   /** Bytes that were free in the image's root file system. */
   free?: number | undefined
+  /** What it wanted more of than it may have. */
+  limits?: readonly Limit[]
 }
 
 export function parentOf({ ground }: StepJob): Snapshot | undefined {

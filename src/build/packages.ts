@@ -65,7 +65,12 @@ async function lookFor(context: BuildContext, disk: string, layout: DiskLayout):
   const { root } = await prepareMounts(work, layout)
   await askForPackages(work, undefined)
   try {
-    await probePackages(work, root, { attach: context.attach, signal: context.signal, onOutput: () => {} })
+    await probePackages(work, root, {
+      attach: context.attach,
+      memory: context.memory,
+      signal: context.signal,
+      onOutput: () => {},
+    })
   } catch (error) {
     if (context.signal.aborted || !(error instanceof VlbError)) throw error
     return { state: `not read ${randomBytes(8).toString('hex')}`, list: packageList({ problem: error.message }) }

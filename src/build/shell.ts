@@ -181,6 +181,7 @@ async function enter(context: BuildContext, request: ShellRequest, work: string,
   const secrets = new Map([...request.secrets].filter(([id]) => attempt.secrets.includes(id)))
   return await shellInImage(work, root, run, {
     attach: context.attach,
+    memory: context.memory,
     signal: context.signal,
     secrets,
     terminal: request.terminal,

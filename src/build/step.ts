@@ -84,6 +84,7 @@ async function make(context: BuildContext, job: StepJob, log: BuildLog): Promise
   const { step } = job
   const runner: RunnerOptions = {
     attach: context.attach,
+    memory: context.memory,
     signal: context.signal,
     onOutput: log.write,
     secrets: job.secrets,

@@ -1,10 +1,11 @@
 // What a command gets, and how it opens a project.
-
+import { totalmem } from 'node:os'
 import type { BuildContext } from '../build/context.ts'
 import { type Attach, parseAttach, parseDevice } from '../core/attach.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
 import { parseBudget } from '../core/gc.ts'
+import { parseMemory } from '../core/memory.ts'
 import { nearest } from '../core/nearest.ts'
 import type { Options } from './table.ts'
 
@@ -44,6 +45,7 @@ export async function withProject<T>(
       emit: context.emit,
       signal: context.signal,
       arch: hostArchitecture(),
+      memory: parseMemory(project.settings.get('memory'), totalmem()),
       attach: device ?? parseAttach(project.settings.get('attach')),
     }
     const done = await work(build)

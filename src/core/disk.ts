@@ -21,6 +21,8 @@ export interface Partition {
   subvolumes?: Subvolume[]
   /** It holds what a root file system holds: /etc and programs. */
   looksLikeRoot: boolean
+  /** Its file system is of a kind that could be mounted, and was not. */
+  unmountable?: true
 }
 
 export interface Subvolume {
@@ -47,7 +49,7 @@ export const rootFileSystems: readonly string[] = ['ext2', 'ext3', 'ext4', 'xfs'
 
 /**
  * Reads the runner's `probe` lines: `table KIND`, then per partition `partition NUMBER START SIZE`, blkid's `TYPE=`,
- * `LABEL=` and `UUID=`, sfdisk's `PARTUUID=` and `PARTLABEL=`, `looks-like-root`, `fstab BASE64`, and per subvolume
+ * `LABEL=` and `UUID=`, sfdisk's `PARTUUID=` and `PARTLABEL=`, `looks-like-root`, `unmountable`, `fstab BASE64`, and per subvolume
  * `subvolume BASE64` with its `fstab`.
  */
 export function parseProbe(lines: readonly string[], size: number): Omit<DiskLayout, 'root'> {
@@ -74,6 +76,7 @@ function describe(partition: Partition, line: string): void {
   const text = /^(subvolume|fstab) ([A-Za-z0-9+/=]*)$/.exec(line)
   if (field) partition[fields[field[1] as keyof typeof fields]] = unescaped(field[2] ?? '')
   else if (line === 'looks-like-root') partition.looksLikeRoot = true
+  else if (line === 'unmountable') partition.unmountable = true
   else if (text?.[1] === 'fstab') (partition.subvolumes?.at(-1) ?? partition).fstab = fromBase64(text[2] ?? '')
   else if (text) {
     partition.looksLikeRoot = true
@@ -187,7 +190,8 @@ function describeAll(partitions: readonly Partition[]): string {
 /** In words, for messages. */
 export function describePartition(p: Partition): string {
   const label = p.label ? `, LABEL=${printable(p.label)}` : ''
-  return `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${label})`
+  const state = p.unmountable ? ', which cannot be mounted: damaged, or unknown to this kernel' : ''
+  return `${p.number === 0 ? 'whole disk' : `partition ${p.number}`} (${printable(p.fs ?? 'no file system')}${label}${state})`
 }
 
 export function rootPartition(layout: DiskLayout): Partition {

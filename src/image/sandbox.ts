@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Attach } from '../core/attach.ts'
 import { fstabIn } from '../core/disk.ts'
 import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.ts'
+import { type MemoryLimit, memoryArgument } from '../core/memory.ts'
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
 import { spawn } from '../host/run.ts'
@@ -17,6 +18,8 @@ export const runner = fileURLToPath(new URL('./runner.sh', import.meta.url))
 
 export interface RunnerOptions {
   attach: Attach
+  /** What scripts may take; default: no limit. */
+  memory?: MemoryLimit
   /** Ends everything in the namespaces when it fires. */
   signal: AbortSignal
   /** What scripts and tools print, as it comes. */
@@ -42,7 +45,15 @@ export async function startAction(
   options: RunnerOptions,
 ): Promise<Action> {
   options.signal.throwIfAborted()
-  const command = await asRoot('bash', [runner, 'enter', work, options.attach, action, ...args])
+  const command = await asRoot('bash', [
+    runner,
+    'enter',
+    work,
+    options.attach,
+    memoryArgument(options.memory),
+    action,
+    ...args,
+  ])
   const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
   for (const [id, value] of options.secrets ?? []) child.stdin?.write(`${id} ${value.toString('base64')}\n`)
   child.stdin?.write('go\n')
@@ -116,6 +127,8 @@ function hintFor(code: ErrorCode): string {
   if (code === 'VLB_HOST_ATTACH') return attachHint()
   if (code === 'VLB_HOST_DEVICE')
     return 'end what uses it (qemu-nbd --disconnect DEVICE), or let a free one be found: git config vlb.attach nbd, without --nbd'
+  if (code === 'VLB_DISK')
+    return 'correct it in the base, or in a layer before: its file system is checked by e2fsck -f -n, xfs_repair -n or btrfs check; git vlb log shows the last log'
   return 'git vlb doctor shows what this host lacks; git vlb log shows the last log'
 }
 
@@ -198,18 +211,28 @@ export function layerArguments(root: RootPlace, run: ScriptRun): string[] {
   return [...place, ...surroundings, run.script, run.interpreter ?? '', ...variables(run.env)]
 }
 
-/**
- * Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2. Returns its exit status, 128 + n for signal n, the
- * image's /etc/fstab as the script left it, and if it failed, the bytes free in the image.
- */
+export interface ScriptEnd {
+  /** 128 + n for signal n. */
+  exitCode: number
+  /** The image's, as the script left it. */
+  fstab: string | undefined
+  /** If it failed, the bytes free in the image. */
+  free: number | undefined
+  /** What it wanted more of than it may have. */
+  limits: Limit[]
+}
+
+export type Limit = 'memory' | 'processes'
+
+/** Runs `work`/src/SCRIPT inside the image `work`/layer.qcow2. */
 export async function runInImage(
   work: string,
   root: RootPlace,
   run: ScriptRun,
   options: RunnerOptions,
-): Promise<{ exitCode: number; fstab: string | undefined; free: number | undefined }> {
+): Promise<ScriptEnd> {
   const lines = await act(work, 'layer', layerArguments(root, run), options)
-  return { exitCode: exitStatus(lines), fstab: fstabIn(lines), free: freeIn(lines) }
+  return { exitCode: exitStatus(lines), fstab: fstabIn(lines), free: freeIn(lines), limits: limitsIn(lines) }
 }
 
 /** Looks for the packages of `work`/layer.qcow2, as askForPackages has it; the disk is of no use afterwards. */
@@ -240,6 +263,11 @@ export async function runOnDisk(
 ): Promise<{ exitCode: number; lines: string[] }> {
   const lines = await act(work, 'disk', [source, script, ...variables(env)], options)
   return { exitCode: exitStatus(lines), lines }
+}
+
+function limitsIn(lines: readonly string[]): Limit[] {
+  const limits: readonly Limit[] = ['memory', 'processes']
+  return limits.filter((limit) => lines.includes(`limit ${limit}`))
 }
 
 function freeIn(lines: readonly string[]): number | undefined {

@@ -3,12 +3,14 @@ import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Attach } from '../core/attach.ts'
+import { type MemoryLimit, memoryArgument } from '../core/memory.ts'
 import { asRoot } from '../host/privilege.ts'
 import { run, spawnInteractive } from '../host/run.ts'
 import { interpret, layerArguments, type RootPlace, runner, type ScriptRun } from './sandbox.ts'
 
 export interface ShellOptions {
   attach: Attach
+  memory: MemoryLimit
   signal: AbortSignal
   secrets: ReadonlyMap<string, Buffer>
   /** Standard input is a terminal; otherwise the shell reads its commands from it. */
@@ -31,6 +33,7 @@ export async function shellInImage(
     'enter',
     work,
     options.attach,
+    memoryArgument(options.memory),
     'shell',
     ...layerArguments(root, script),
   ])

@@ -39,6 +39,14 @@ export function safe(text: string): string {
   return stripVTControlCharacters(text.replace(titles, '')).replace(/[\p{Cc}\p{Cf}]/gu, (c) => (c === '\t' ? '  ' : ''))
 }
 
+/** The same for a whole log, on a terminal: a line that was rewritten is shown as it was in the end. */
+export function safeLines(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => safe(line.replace(/\r+$/, '').split('\r').at(-1) ?? ''))
+    .join('\n')
+}
+
 /** `machine-id: 1 file, 33 B`, for each step that took something away. */
 export function sealLines(steps: readonly SealedStep[]): string[] {
   return steps

@@ -17,6 +17,7 @@ import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
+import { safeLines } from './lines.ts'
 import { pullText, pushText } from './remote.ts'
 import { rollupText } from './rollup.ts'
 import { cacheText, gcText, roomText } from './store.ts'
@@ -34,7 +35,7 @@ export function resultText(result: CommandResult, options: TextOptions): string 
     case 'new':
       return `made ${result.data.name}; edit its script: ${shownPath(result.data.script, options.cwd)}\n`
     case 'log':
-      return result.data.text
+      return options.terminal ? safeLines(result.data.text) : result.data.text
     case 'doctor':
       return doctorText(result.data, options)
     case 'changelog':
