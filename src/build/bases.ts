@@ -11,6 +11,7 @@ import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type Digest, digest, short } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer } from '../core/layer.ts'
 import { type BaseRecord, parseBaseRecord } from '../core/manifest.ts'
+import { formatBytes } from '../core/units.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
@@ -37,6 +38,8 @@ export interface Base {
   source: string
   /** It lies on this host. */
   local: boolean
+  /** disk.size of vlb.yaml: a disk that is larger is of no use. */
+  most: number | undefined
   /** Brings its bytes, as they are served, to `target`. */
   fetch: (target: string) => Promise<void>
 }
@@ -49,6 +52,7 @@ export async function resolveBase(context: BuildContext, source: LoadedSource, b
       digest: named,
       source: withoutSecrets(base.url),
       local: false,
+      most: source.config.disk.size,
       fetch: (target) => fetchUrl(context, base.url, named, target),
     }
   }
@@ -60,12 +64,18 @@ export async function resolveBase(context: BuildContext, source: LoadedSource, b
   })
   if (file instanceof VlbError) {
     const missing = async () => Promise.reject(file)
-    return { digest: digest(`${algorithm}:${base.digest?.hex}`), source: base.path, local: false, fetch: missing }
+    return {
+      digest: digest(`${algorithm}:${base.digest?.hex}`),
+      source: base.path,
+      local: false,
+      most: undefined,
+      fetch: missing,
+    }
   }
   const found = digest(`${algorithm}:${await rememberedDigest(context, file, algorithm)}`)
   if (base.digest && found !== `${algorithm}:${base.digest.hex}`)
     throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
-  return { digest: found, source: base.path, local: true, fetch: file.copyTo }
+  return { digest: found, source: base.path, local: true, most: source.config.disk.size, fetch: file.copyTo }
 }
 
 function digestMismatch(what: string, algorithm: string, expected: string, found: string): VlbError {
@@ -209,7 +219,7 @@ async function fetchBase(context: BuildContext, base: Base, work: string): Promi
   const fetched = join(work, 'fetched')
   await base.fetch(fetched)
   await verify(context, base, fetched)
-  await unpack(context, fetched, join(work, 'disk'))
+  await unpack(context, base, fetched, join(work, 'disk'))
 }
 
 async function importBase(
@@ -315,7 +325,7 @@ const packings: readonly [magic: string, tool: 'gzip' | 'xz' | 'zstd'][] = [
 ]
 
 /** Unpacks .gz, .xz and .zst, recognised by their first bytes; renames anything else. */
-async function unpack(context: BuildContext, packed: string, target: string): Promise<void> {
+async function unpack(context: BuildContext, base: Base, packed: string, target: string): Promise<void> {
   const handle = await open(packed, 'r')
   const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0).finally(() => handle.close())
   const start = buffer.subarray(0, bytesRead).toString('hex')
@@ -328,11 +338,22 @@ async function unpack(context: BuildContext, packed: string, target: string): Pr
     (take) => (tool === 'gzip' ? gunzip(packed, take) : pipeTool(tool, packed, take)),
     (done) => {
       context.signal.throwIfAborted()
+      if (base.most !== undefined && done > mostUnpacked(base.most)) throw tooLarge(base, base.most)
       context.emit({ type: 'progress', task, done, total: undefined })
     },
   )
   context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
   await rm(packed)
+}
+
+/** A small file may unpack to any length. An image file is as long as its disk, and at most a little longer. */
+function mostUnpacked(size: number): number {
+  return size * 1.05 + 2 ** 24
+}
+
+function tooLarge(base: Base, size: number): VlbError {
+  const what = `${base.source} unpacks to more than the ${formatBytes(size)} of disk.size: a disk can only grow`
+  return new VlbError('VLB_DISK_SHRINK', what, { hint: 'raise disk.size in vlb.yaml, or leave it out' })
 }
 
 type Take = (chunk: Buffer) => Promise<void>

@@ -7,8 +7,8 @@ import { whyNotRoot } from './privilege.ts'
 import { run } from './run.ts'
 import { installCommand, programPath, type Tool, tools } from './tools.ts'
 
-/** Checks all of it; what is missing comes with the command that installs it. */
-export async function examine(): Promise<DoctorResult> {
+/** Checks all of it, and adds what others checked; what is missing comes with the command that installs it. */
+export async function examine(others: readonly DoctorCheck[] = []): Promise<DoctorResult> {
   const found = await Promise.all(tools.map(async (tool) => ({ tool, check: await checkTool(tool) })))
   const checks = eitherWay([
     nodeCheck(),
@@ -16,6 +16,7 @@ export async function examine(): Promise<DoctorResult> {
     await rootCheck(),
     ...(await kernelChecks()),
     await nbdCheck(),
+    ...others,
   ])
   const missing = found.filter(({ check }) => !check.ok).map(({ tool }) => tool.name)
   return {

@@ -1,12 +1,14 @@
 // Downloads a file with resume: what has arrived lies in a `.part` file, which a later try or run continues. The caller
 // checks the digest of the whole; a server that changed the file in between is found by that.
 import { createWriteStream } from 'node:fs'
-import { open, rename, stat } from 'node:fs/promises'
+import { open, rename, stat, truncate } from 'node:fs/promises'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { printable, VlbError } from '../core/errors.ts'
+import { formatBytes } from '../core/units.ts'
 import { shareWithGroup } from './files.ts'
+import { freeSpace, requireSpace } from './space.ts'
 
 export interface DownloadOptions {
   signal: AbortSignal
@@ -80,13 +82,19 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
     )
   }
   const resumed = response.status === 206
+  const free = freeSpace(part)
   const total = resumed
     ? wholeSize(response.headers.get('content-range'))
     : Number(response.headers.get('content-length')) || undefined
   let done = resumed ? have : 0
+  if (total !== undefined) requireSpace(part, total - done)
+  // A server that does not say how much it sends may send without end, and what nobody wants is not to fill the disk.
+  const most = total ?? done + (free ?? Number.POSITIVE_INFINITY) * mostOfFree
   const count = new Transform({
     transform(chunk: Buffer, _encoding, next) {
       done += chunk.length
+      if (done > most)
+        return next(total === undefined ? endless(url, done) : new Error(`more than ${total} bytes come`))
       options.onProgress(done, total)
       next(null, chunk)
     },
@@ -94,8 +102,25 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
   const body = response.body
     ? Readable.fromWeb(response.body as import('node:stream/web').ReadableStream)
     : Readable.from([])
-  await pipeline(body, count, createWriteStream(part, { flags: resumed ? 'a' : 'w' }), { signal: options.signal })
+  try {
+    await pipeline(body, count, createWriteStream(part, { flags: resumed ? 'a' : 'w' }), { signal: options.signal })
+  } catch (error) {
+    // What has come is of no use, and in the way.
+    if (done > most) await truncate(part)
+    throw error
+  }
   if (total !== undefined && done !== total) throw new Error(`the connection ended after ${done} of ${total} bytes`)
+}
+
+/** Of the free space, what a download of unknown length may take. */
+const mostOfFree = 0.9
+
+function endless(url: string, bytes: number): VlbError {
+  return new VlbError(
+    'VLB_BASE_DOWNLOAD',
+    `${withoutSecrets(url)}: the server does not say how much it sends, and it is more than ${formatBytes(bytes)}: nearly all that is free`,
+    { hint: 'see: df -h; free some space, or correct base.url in vlb.yaml' },
+  )
 }
 
 /** fetch takes no URL with user and password in it. It sends the header on to no other server (Fetch, 4.4). */

@@ -9,7 +9,7 @@ import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.
 import { type MemoryLimit, memoryArgument } from '../core/memory.ts'
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
-import { spawn } from '../host/run.ts'
+import { run, spawn } from '../host/run.ts'
 import { watchSpace } from '../host/space.ts'
 import { attachHint, emulatorHint } from '../host/tools.ts'
 
@@ -26,6 +26,11 @@ export interface RunnerOptions {
   onOutput: (chunk: Buffer) => void
   /** Handed over by the pipe: neither on a disk nor in the process list. By id. */
   secrets?: ReadonlyMap<string, Buffer>
+}
+
+/** Whether there are control groups that scripts can be limited by. */
+export async function canLimit(): Promise<boolean> {
+  return (await run('bash', [runner, 'show_parents'])).stdout.trim() !== ''
 }
 
 /** An action of the runner that is under way. */

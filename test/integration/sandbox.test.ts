@@ -135,7 +135,9 @@ rigTest('folder, standard input, environment, devices and kernel files are exact
       '/run/vlb',
       '/sys',
       '/tmp',
-    ].filter((path) => !/^\/proc\/./.test(path) || mounts.includes(path)).sort(),
+    ]
+      .filter((path) => !/^\/proc\/./.test(path) || mounts.includes(path))
+      .sort(),
   )
   expect(mounts).toContain('/proc/sys')
 })

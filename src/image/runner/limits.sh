@@ -72,6 +72,13 @@ find_parents() {
   fi
 }
 
+# For doctor, which is not root.
+show_parents() {
+  local parents=()
+  find_parents
+  ((${#parents[@]} == 0)) || printf '%s\n' "${parents[@]}"
+}
+
 # What a process left that was killed.
 remove_stale() { # FOLDER
   local group
