@@ -8,7 +8,7 @@ import { printable, VlbError } from './errors.ts'
 import { nearest } from './nearest.ts'
 import { type Compression, endingOf, formatOf, type ImageFormat, type OutputSettings, sumsFile } from './output.ts'
 import { type SealStep, sealSteps } from './seal.ts'
-import { parseDuration, parseSize } from './units.ts'
+import { formatBytes, parseDuration, parseSize } from './units.ts'
 
 export const configFile = 'vlb.yaml'
 
@@ -88,8 +88,16 @@ interface RawConfig {
 
 type Path = readonly string[]
 
+const longest = 2 ** 20
+
 /** `file` is what errors name; `defaultName` the name of the project's folder. */
 export function parseConfig(text: string, file: string, defaultName: string): Config {
+  // Parsing takes a hundred times its length of memory.
+  if (text.length > longest) {
+    throw new VlbError('VLB_CONFIG', `${file} is longer than ${formatBytes(longest)}: that is no configuration`, {
+      hint: 'see VLB.YAML in: man git-vlb',
+    })
+  }
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true })
   const at = (path: Path, key = false) => position(document.contents as Node | null, path, lines, key)
