@@ -2,7 +2,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import type { Event } from '../../../src/core/events.ts'
-import { endText, safe, stepName } from '../../../src/report/lines.ts'
+import { endText, safe, safeLines, stepName } from '../../../src/report/lines.ts'
 import { makeReporter } from '../../../src/report/reporter.ts'
 import { table } from '../../../src/report/table.ts'
 import { bar } from '../../../src/report/terminal.ts'
@@ -26,6 +26,10 @@ describe('text from scripts is fit for a terminal', () => {
       expect(left, `character ${code}`).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/)
     }
   })
+})
+
+test('a whole log keeps its lines, and of one that was rewritten what stood there in the end', () => {
+  expect(safeLines('a\n\n10%\r100%\r\n\u001b[2J\u001b[31mred\n\u009bHlast')).toBe('a\n\n100%\nred\nlast')
 })
 
 test('names of steps', () => {
