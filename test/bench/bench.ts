@@ -10,6 +10,7 @@ import { Lab } from './lab.ts'
 import { machine, page, plainTable } from './page.ts'
 import { rollupRows } from './rollup.ts'
 import { statusRows } from './status.ts'
+import { storeRows } from './store.ts'
 import { tinyRows } from './tiny.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -24,6 +25,7 @@ const rows = [
   ...(only === undefined || only === 'tiny' ? tinyRows(lab) : []),
   ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
   ...(only === undefined || only === 'status' ? statusRows(lab) : []),
+  ...(only === undefined || only === 'store' ? storeRows(lab) : []),
   ...(only === undefined || only === 'rollup' ? rollupRows(lab) : []),
   ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
