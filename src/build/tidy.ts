@@ -4,6 +4,7 @@ import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
 import { snapshotId } from '../core/ids.ts'
+import { removeLockFile } from '../host/lock.ts'
 import { failureUse, readLeases } from '../store/lease.ts'
 import { overlayName } from '../store/local.ts'
 import { baseFileIdentity } from './bases.ts'
@@ -12,18 +13,28 @@ import { changedAt, imageRecords, namesIn, textOf } from './inventory.ts'
 
 const day = 86_400_000
 /** Logs of failed builds; what is remembered of records; passes of checks. */
-const ages = { failed: 30 * day, records: 90 * day, tested: 180 * day }
+const ages = { failed: 30 * day, records: 90 * day, tested: 180 * day, locks: day }
 
 export async function tidy(context: BuildContext): Promise<void> {
   const recipes = await tidyImages(context)
   await tidyDigests(context)
   await tidyFailures(context)
+  await tidyLocks(context)
   const { store } = context
   for (const name of namesIn(store.path('records'))) await removeOld(store.path('records', name), ages.records)
   for (const name of namesIn(store.path('tested'))) {
     const file = store.path('tested', name)
     const recipe = /"recipe":"([0-9a-f]*)"/.exec(textOf(file))?.[1]
     if (recipe === undefined || !recipes.has(recipe)) await removeOld(file, ages.tested)
+  }
+}
+
+/** Of keys and caches that were not built or used for a day. */
+async function tidyLocks({ store }: BuildContext): Promise<void> {
+  for (const name of namesIn(store.path('locks'))) {
+    const file = store.path('locks', name)
+    const changed = changedAt(file)
+    if (changed > 0 && Date.now() - changed > ages.locks) await removeLockFile(file).catch(() => {})
   }
 }
 

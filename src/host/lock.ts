@@ -14,25 +14,45 @@ export interface Lock {
 
 /** flock(1)'s status when somebody else has the lock; ours to choose. */
 const busy = 75
+/** Of ours, when the file was removed while we waited. */
+const removed = 76
 
 /**
  * Takes the lock `file`, waiting as long as it takes. `onWait` hears once, with the process id of the holder (0 if it
  * has not said). Rejects with the signal's reason when aborted.
  */
 export async function takeLock(file: string, signal: AbortSignal, onWait: (pid: number) => void): Promise<Lock> {
-  await makeLockFile(file)
-  const now = await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
-  if (now) return now
-  onWait(await holderOf(file))
-  const later = await attempt(file, [], signal)
-  if (!later) throw new Error(`flock gave neither lock nor wait for ${file}`)
-  return later
+  let told = false
+  for (;;) {
+    const now = await tryLock(file, signal)
+    if (now) return now
+    if (!told) onWait(await holderOf(file))
+    told = true
+    const later = await attempt(file, [], signal)
+    if (later && later !== 'removed') return later
+  }
 }
 
 /** Takes the lock `file` if nobody has it; undefined otherwise. */
 export async function tryLock(file: string, signal: AbortSignal): Promise<Lock | undefined> {
-  await makeLockFile(file)
-  return await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
+  for (;;) {
+    await makeLockFile(file)
+    const lock = await attempt(file, ['--nonblock', '--conflict-exit-code', String(busy)], signal)
+    if (lock !== 'removed') return lock
+  }
+}
+
+/**
+ * Removes a lock file that nobody holds. Whoever opened it meanwhile, and gets the lock of what has no name any more, finds
+ * that out and makes another one.
+ */
+export async function removeLockFile(file: string): Promise<void> {
+  const handle = await open(file, 'r')
+  try {
+    if (await lockOpenFile(handle.fd)) await rm(file, { force: true })
+  } finally {
+    await handle.close()
+  }
 }
 
 /** Under its name the file is there with its last mode at once: others of the group may open it from then on. */
@@ -68,7 +88,7 @@ export async function lockOpenFile(fd: number): Promise<boolean> {
 
 /** Who holds the lock, as written by the holder; 0 if unknown. */
 async function holderOf(file: string): Promise<number> {
-  return Number.parseInt(await readFile(file, 'utf8'), 10) || 0
+  return Number.parseInt(await readFile(file, 'utf8').catch(() => ''), 10) || 0
 }
 
 /** Whether somebody holds the lock now. */
@@ -77,11 +97,12 @@ export async function isLocked(file: string): Promise<boolean> {
   return (await child.ended).exitCode === busy
 }
 
-async function attempt(file: string, options: string[], signal: AbortSignal): Promise<Lock | undefined> {
+async function attempt(file: string, options: string[], signal: AbortSignal): Promise<Lock | 'removed' | undefined> {
   signal.throwIfAborted()
   // The child writes our process id into the file, says so, and holds the lock until its input ends: when we close it
   // or die. The lock sits on a descriptor that no other child of ours inherits.
-  const script = '{ printf %s "$1" >"$2"; } 2>/dev/null; echo held && exec cat >/dev/null'
+  const script = `[ "$2" -ef /proc/self/fd/3 ] || exit ${removed}
+{ printf %s "$1" >"$2"; } 2>/dev/null; echo held && exec cat >/dev/null`
   const child = spawn('flock', [
     '--exclusive',
     ...options,
@@ -105,6 +126,7 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
     signal.throwIfAborted()
     const { exitCode, signal: killed } = await child.ended
     if (exitCode === busy) return undefined
+    if (exitCode === removed) return 'removed'
     if (exitCode === undefined || exitCode === 127) throw failure('flock', [], { exitCode, signal: killed, stderr: '' })
     throw new Error(`flock ended with status ${exitCode} on ${file}`)
   }

@@ -117,14 +117,14 @@ const sweepMark = (store: string): string => join(store, 'sweeping')
 export async function whileSweeping<T>(
   store: string,
   signal: AbortSignal,
-  work: (uses: Use[]) => Promise<T>,
+  work: (uses: Use[], signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const lock = await takeLock(sweepLock(store), signal, () => {})
   try {
     // One that was left may be another user's.
     await rm(sweepMark(store), { force: true })
     await (await open(sweepMark(store), 'w')).close()
-    return await work(await readLeases(store))
+    return await work(await readLeases(store), AbortSignal.any([signal, lock.lost]))
   } finally {
     await rm(sweepMark(store), { force: true })
     await lock.release()

@@ -24,10 +24,10 @@ export async function sweep(
   const gone: Item[] = []
   try {
     await mkdir(grave, { recursive: true })
-    await whileSweeping(store.root, signal, async (uses) => {
+    await whileSweeping(store.root, signal, async (uses, held) => {
       const used = usedBy(uses, all)
       for (const item of victims) {
-        signal.throwIfAborted()
+        held.throwIfAborted()
         if (used.has(item.id)) continue
         if (await bury(store, item, join(grave, String(gone.length)), signal)) gone.push(item)
         // What it stands on cannot go before it.
