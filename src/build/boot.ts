@@ -138,6 +138,8 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
         whenUp: async (signal: AbortSignal) => {
           if (expect.length > 0) await ssh.up(signal)
           talking = true
+          if (request.ssh === '')
+            context.emit({ type: 'note', text: 'a root shell by ssh; the guest is stopped when it ends' })
           status = await ssh.talk()
         },
       }),

@@ -47,7 +47,7 @@ function end(machine: CheckedMachine, style: Style): string {
 /** The one line that a check had to say. */
 function note({ state, output }: CheckResult): string {
   const all = output.trim().split('\n')
-  return (state === 'passed' || state === 'skipped') && all.length <= 2 ? printable(all.at(-1) ?? '', 60) : ''
+  return (state === 'passed' || state === 'skipped') && all.length <= 2 ? printable(all.at(-1)?.trim() ?? '', 60) : ''
 }
 
 function lines({ output, cut }: CheckResult): string {

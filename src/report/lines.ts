@@ -23,6 +23,21 @@ export interface ReporterOptions {
   verbose: boolean
 }
 
+/** A guest's console, which may leave a line without an end, such as a prompt: what we say next has a line of its own. */
+export function consoleOn(stream: NodeJS.WritableStream): { write(chunk: Buffer): void; leave(): void } {
+  let open = false
+  return {
+    write: (chunk) => {
+      open = chunk.at(-1) !== 0x0a
+      stream.write(chunk)
+    },
+    leave: () => {
+      if (open) stream.write('\n')
+      open = false
+    },
+  }
+}
+
 export function warningLine(text: string, style: Style): string {
   return `${style('yellow', 'warning')}: ${text}\n`
 }

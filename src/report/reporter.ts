@@ -1,7 +1,16 @@
 // Events on their way to a person: live on a terminal, plain lines elsewhere, nothing when quiet.
 import type { Event } from '../core/events.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
-import { endText, type Reporter, type ReporterOptions, safe, sealLines, stepName, warningLine } from './lines.ts'
+import {
+  consoleOn,
+  endText,
+  type Reporter,
+  type ReporterOptions,
+  safe,
+  sealLines,
+  stepName,
+  warningLine,
+} from './lines.ts'
 
 export async function makeReporter(options: ReporterOptions): Promise<Reporter> {
   if (options.quiet) return quiet(options)
@@ -18,7 +27,12 @@ function quiet({ stream, style }: ReporterOptions): Reporter {
 /** One line for each thing that happens; progress by a line every few seconds. */
 function plain({ stream, style }: ReporterOptions): Reporter {
   const told = new Map<string, number>()
-  const line = (text: string) => void stream.write(`${text}\n`)
+  const guest = consoleOn(stream)
+  const say = (text: string) => {
+    guest.leave()
+    stream.write(text)
+  }
+  const line = (text: string) => say(`${text}\n`)
   const emit = (event: Event): void => {
     switch (event.type) {
       case 'plan':
@@ -54,10 +68,10 @@ function plain({ stream, style }: ReporterOptions): Reporter {
       case 'note':
         return line(event.text)
       case 'warning':
-        return void stream.write(warningLine(event.text, style))
+        return say(warningLine(event.text, style))
       case 'console':
-        return void stream.write(event.chunk)
+        return guest.write(event.chunk)
     }
   }
-  return { emit, ...nothingLive }
+  return { emit, ...nothingLive, end: () => guest.leave() }
 }

@@ -4,7 +4,16 @@ import { createLogUpdate } from 'log-update'
 import type { Event } from '../core/events.ts'
 import { ordinary } from '../core/terminal.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
-import { endText, type Reporter, type ReporterOptions, safe, sealLines, stepName, warningLine } from './lines.ts'
+import {
+  consoleOn,
+  endText,
+  type Reporter,
+  type ReporterOptions,
+  safe,
+  sealLines,
+  stepName,
+  warningLine,
+} from './lines.ts'
 
 interface Running {
   name: string
@@ -32,11 +41,13 @@ export function terminal(options: ReporterOptions): Reporter {
   let timer: NodeJS.Timeout | undefined
   let hadGuest = false
   let paused = false
+  const guest = consoleOn(stream)
 
   const columns = () => Math.max(20, stream.columns || 80)
   const shorten = (text: string) => (text.length > columns() - 1 ? `${text.slice(0, columns() - 2)}…` : text)
   const print = (text: string) => {
     live.clear()
+    guest.leave()
     stream.write(`${text}\n`)
     draw()
   }
@@ -130,7 +141,7 @@ export function terminal(options: ReporterOptions): Reporter {
         return print(warningLine(event.text, style).trimEnd())
       case 'console':
         hadGuest = true
-        return void stream.write(event.chunk)
+        return guest.write(event.chunk)
     }
   }
   return {
@@ -138,6 +149,7 @@ export function terminal(options: ReporterOptions): Reporter {
     end: () => {
       schedule(false)
       live.clear()
+      guest.leave()
       if (hadGuest) stream.write(ordinary)
     },
     pause: () => {

@@ -120,11 +120,14 @@ describe('the reporter for pipes and files', () => {
         { type: 'step-waiting', ...name, pid: 5 },
         { type: 'note', text: 'a note' },
         { type: 'warning', text: 'take care' },
-        { type: 'console', chunk: Buffer.from('raw') },
+        { type: 'console', chunk: Buffer.from('raw\nlogin: ') },
+        { type: 'note', text: 'on a line of its own' },
+        { type: 'console', chunk: Buffer.from('lo') },
+        { type: 'console', chunk: Buffer.from('gin: ') },
       ]),
     ).toBe(
       'v1: 1 of 2 steps to build\n10_a: building\n10_a | ab\n10_a: built in 1.0 s, 1.0 KiB\n' +
-        '10_a: waiting for pid 5, which builds it\na note\nwarning: take care\nraw',
+        '10_a: waiting for pid 5, which builds it\na note\nwarning: take care\nraw\nlogin: \non a line of its own\nlogin: \n',
     )
   })
 
