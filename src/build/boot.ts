@@ -107,10 +107,10 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
   const forwards = ssh ? [...request.forwards, { host: ssh.port, guest: 22 }] : request.forwards
   const terminal = request.terminal && expect.length === 0 && !ssh
   let status: number | undefined
-  let talking = false
+  let talk: Promise<number> | undefined
   const ended = new AbortController()
   if (terminal && request.size) tellSize(context, request.size)
-  const outcome = await bootGuest(
+  const running = bootGuest(
     {
       image: kept?.path ?? image.path,
       format: kept ? 'qcow2' : image.format,
@@ -137,15 +137,17 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
         upTime: sshSeconds,
         whenUp: async (signal: AbortSignal) => {
           if (expect.length > 0) await ssh.up(signal)
-          talking = true
           if (request.ssh === '')
             context.emit({ type: 'note', text: 'a root shell by ssh; the guest is stopped when it ends' })
-          status = await ssh.talk()
+          talk = ssh.talk()
+          status = await talk
         },
       }),
     },
-    { ...context, emit: (event) => (talking && event.type === 'console' ? undefined : context.emit(event)) },
+    { ...context, emit: (event) => (talk && event.type === 'console' ? undefined : context.emit(event)) },
   ).finally(() => ended.abort())
+  // Where the guest ended first, ssh hears of it then, and gives the terminal back.
+  const outcome = await running.finally(() => talk?.catch(() => {}))
   return {
     ok: outcome.ok,
     verdict: outcome.verdict,
