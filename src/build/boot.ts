@@ -188,7 +188,7 @@ function checkRequest(request: BootRequest, isFile: boolean, patterns: readonly 
       hint: 'git vlb test-boot --check',
     })
   }
-  const without = (['bridge', 'display', 'screenshot', 'keep', 'noFlatten', 'ssh'] as const).find(
+  const without = (['bridge', 'display', 'screenshot', 'noFlatten', 'ssh'] as const).find(
     (name) => request[name] !== undefined && request[name] !== false,
   )
   if (request.check && without) {

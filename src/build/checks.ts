@@ -33,6 +33,7 @@ import { freshVariables, type Uefi } from '../vm/firmware.ts'
 import type { Accelerator, Forward } from '../vm/qemu.ts'
 import { Transcript } from '../vm/transcript.ts'
 import type { BuildContext } from './context.ts'
+import { copyToKeep, keepOverlay } from './kept.ts'
 import { prepareMounts } from './mounts.ts'
 import type { LoadedSource } from './project.ts'
 
@@ -96,6 +97,8 @@ export interface CheckRun {
   uefi: Uefi | undefined
   /** Seconds until the system must have come up. */
   timeout: number
+  /** Keep the overlays that the guests write to, in build/. */
+  keep: boolean
 }
 
 /** Boots each machine and runs all checks on it. `hostFault`: what went wrong says nothing about the image. */
@@ -108,7 +111,8 @@ export async function runChecks(
   const names = machineNames(run.machines, formatBytes)
   const host = { cpus: availableParallelism(), memory: freemem() }
   const done = await runSideBySide(run.machines, host, async (machine, i) => {
-    const job = { run, machine, init, nonce, name: names[i] ?? '', alone: run.machines.length === 1 }
+    const alone = run.machines.length === 1
+    const job = { run, machine, init, nonce, name: names[i] ?? '', alone, number: alone ? undefined : i + 1 }
     return await checkMachine(context, job)
   })
   const verdict = done.map((one) => one.verdict).find((one) => one !== 'booted') ?? 'booted'
@@ -116,11 +120,8 @@ export async function runChecks(
 }
 
 /** An overlay on the image with the checks in it; what starts them. */
-async function prepareOverlay(
-  context: BuildContext,
-  { plan, image }: CheckRun,
-  nonce: string,
-): Promise<'systemd' | 'other'> {
+async function prepareOverlay(context: BuildContext, run: CheckRun, nonce: string): Promise<'systemd' | 'other'> {
+  const { plan, image } = run
   const { work } = plan
   await mkdir(join(work, 'ns'))
   await createOverlay(work, overlayName, { reference: image.path, format: image.format }, undefined, context.signal)
@@ -141,6 +142,7 @@ async function prepareOverlay(
       limit: outputBytes,
       disk: plan.diskSize ?? layout.size,
       root: rootPartition(layout).size,
+      sync: run.keep ? 1 : 0,
     }
     await writeGuestFiles(plan, settings)
     const { root } = await prepareMounts(work, layout)
@@ -178,6 +180,8 @@ interface Job {
   name: string
   /** No other machine's console would mix with this one's. */
   alone: boolean
+  /** Where there are others. */
+  number: number | undefined
 }
 
 async function checkMachine(
@@ -193,6 +197,9 @@ async function checkMachine(
     if (event.type !== 'console' || alone) context.emit(event)
   }
   const folder = await context.store.scratch.folder()
+  const overlay = join(run.plan.work, overlayName)
+  const kept = run.keep ? await copyToKeep(context, { image: run.image, overlay, number: job.number }) : undefined
+  const disk = { image: kept?.path ?? overlay, writable: kept !== undefined }
   const line = await CheckLine.open(folder, {
     checks,
     nonce: job.nonce,
@@ -201,9 +208,13 @@ async function checkMachine(
     },
   })
   try {
-    const outcome = await boot(context, job, { line, folder, emit })
+    const outcome = await boot(context, job, { line, folder, disk, emit })
     const seconds = (performance.now() - started) / 1000
-    const checked = machineResult(job, outcome, line, { seconds, tail: transcript.lastLines(12) })
+    const checked = machineResult(job, outcome, line, {
+      seconds,
+      tail: transcript.lastLines(12),
+      kept: kept ? await keepOverlay(context, kept) : null,
+    })
     return { machine: checked, verdict: outcome.verdict, hostFault: outcome.hostFault }
   } finally {
     await line.close()
@@ -221,9 +232,19 @@ function progress({ name, state, seconds }: CheckResult, machine: string | undef
 async function boot(
   context: BuildContext,
   { run, machine, init }: Job,
-  { line, folder, emit }: { line: CheckLine; folder: string; emit: (event: Event) => void },
+  {
+    line,
+    folder,
+    disk,
+    emit,
+  }: {
+    line: CheckLine
+    folder: string
+    disk: { image: string; writable: boolean }
+    emit: (event: Event) => void
+  },
 ): Promise<BootOutcome> {
-  const { checks, work } = run.plan
+  const { checks } = run.plan
   // Only systemd can be asked whether the system has come up; others have when they ask for a login.
   const expect = run.expect.length > 0 ? run.expect : init === 'systemd' ? [] : [/login:/u]
   const program = machine.firmware === 'uefi' ? run.uefi : undefined
@@ -234,7 +255,7 @@ async function boot(
   const time = checks.reduce((sum, { timeout }) => sum + timeout + perCheck, around)
   return await bootGuest(
     {
-      image: join(work, overlayName),
+      ...disk,
       format: 'qcow2',
       memory: machine.memory,
       cpus: machine.cpus,
@@ -260,7 +281,7 @@ function machineResult(
   { machine, name }: Job,
   outcome: BootOutcome,
   { results, silent }: Pick<CheckLine, 'results' | 'silent'>,
-  { seconds, tail }: { seconds: number; tail: string[] },
+  { seconds, tail, kept }: { seconds: number; tail: string[]; kept: string | null },
 ): CheckedMachine {
   const checks = results.map((result) => ({ ...result }))
   const ok = outcome.ok && allPassed(checks)
@@ -274,5 +295,6 @@ function machineResult(
     bootSeconds: outcome.matched === null ? null : outcome.seconds,
     seconds,
     checks,
+    kept,
   }
 }

@@ -1,6 +1,6 @@
-// What a guest wrote, kept for a look: an overlay on its image, in build/.
-import { stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+// What guests wrote, kept for a look: an overlay on the image for each, in build/.
+import { copyFile, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import type { DiskFormat } from '../core/output.ts'
 import { fileIdentity, makeFolders, moveInto } from '../host/files.ts'
@@ -15,13 +15,30 @@ interface Overlay {
   target: string
 }
 
-const name = 'kept.qcow2'
+interface Image {
+  path: string
+  format: DiskFormat
+}
 
 /** A new overlay beside where it will be, thrown away if we are stopped before the guest has ended. */
-export async function overlayToKeep(
+export async function overlayToKeep(context: BuildContext, image: Image): Promise<Overlay> {
+  const place = await placeToKeep(context, image, 'kept.qcow2')
+  const backing = { reference: image.path, format: image.format }
+  await createOverlay(dirname(place.path), basename(place.path), backing, undefined, context.signal)
+  return place
+}
+
+/** The same of an overlay on `image` that is there already. `number`: one of several. */
+export async function copyToKeep(
   context: BuildContext,
-  image: { path: string; format: DiskFormat },
+  { image, overlay, number }: { image: Image; overlay: string; number: number | undefined },
 ): Promise<Overlay> {
+  const place = await placeToKeep(context, image, number === undefined ? 'kept.qcow2' : `kept-${number}.qcow2`)
+  await copyFile(overlay, place.path)
+  return place
+}
+
+async function placeToKeep(context: BuildContext, image: Image, name: string): Promise<Overlay> {
   if (image.format !== 'qcow2' && image.format !== 'raw') {
     throw new VlbError('VLB_USAGE', `--keep needs a qcow2 or raw image, not ${image.format}`, {
       hint: 'git vlb test-boot --keep --no-flatten boots the chain itself',
@@ -35,10 +52,7 @@ export async function overlayToKeep(
     })
   }
   await makeFolders(folder)
-  const path = context.store.scratch.beside(target)
-  const backing = { reference: image.path, format: image.format }
-  await createOverlay(folder, basename(path), backing, undefined, context.signal)
-  return { path, target }
+  return { path: context.store.scratch.beside(target), target }
 }
 
 /** Puts it where it is found; the store remembers that it is ours, so that it may name its image. */

@@ -25,6 +25,7 @@ export interface CheckTest {
     bisect: boolean
     timeout: number | undefined
     forwards: Forward[]
+    keep: boolean
   }
   plan: CheckPlan
   source: LoadedSource
@@ -56,7 +57,8 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
     kept: null,
     forwards: request.forwards.map((forward) => `${forward.host}:${forward.guest}`),
   }
-  const known = recipe === undefined || request.force ? undefined : passed(context.store.root, recipe, wanted)
+  const known =
+    recipe === undefined || request.force || request.keep ? undefined : passed(context.store.root, recipe, wanted)
   if (known) {
     const reason = `this image passed these checks on ${known.at}; to run them again: --force`
     return {
@@ -86,6 +88,7 @@ export async function testChecks(context: BuildContext, test: CheckTest): Promis
     expect: test.expect,
     uefi,
     timeout: request.timeout ?? settings.timeout,
+    keep: request.keep,
   })
   const ok = checked.machines.every((machine) => machine.ok)
   if (ok) {

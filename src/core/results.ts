@@ -326,6 +326,8 @@ export interface CheckedMachine {
   /** In all. */
   seconds: number
   checks: CheckResult[]
+  /** Where the overlay is that the guest wrote to; null where none was to be kept. */
+  kept: string | null
 }
 
 export interface SeedResult {

@@ -4,23 +4,29 @@ import type { CheckResult } from '../core/checks.ts'
 import { printable } from '../core/errors.ts'
 import type { BootResult, CheckedMachine } from '../core/results.ts'
 import { formatSeconds } from '../core/units.ts'
+import { keptLine, type TextOptions } from './layers.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'
 
 /** Lines shown of what a check said; more is in --junit and --json. */
 const shownLines = 20
 
+const keepAdvice = 'to look at what the guest wrote: git vlb test-boot --check --keep'
+
 const looks = { passed: 'green', failed: 'red', timeout: 'red', skipped: 'dim', 'not-run': 'yellow' } as const
 const words = { passed: 'ok', failed: 'failed', timeout: 'timeout', skipped: 'skipped', 'not-run': 'not run' } as const
 
-export function checksText(data: BootResult, style: Style): string {
+export function checksText(data: BootResult, { style, cwd }: TextOptions): string {
   const { machines = [], remembered } = data
+  const kept = (machine: CheckedMachine) =>
+    machine.kept === null ? '' : `${keptLine(machine.kept, data.image, cwd)}\n`
   if (remembered) return `${style('green', 'passed')}: ${data.reason}\n`
-  const parts = machines.map((machine) => machineText(machine, machines.length > 1, style))
+  const parts = machines.map((machine) => machineText(machine, machines.length > 1, style) + kept(machine))
   const bad = machines.filter(({ ok }) => !ok).length
   const all = machines.length > 1 ? `${bad === 0 ? style('green', 'passed') : style('red', 'failed')} on ` : ''
   const total = all && `${all}${bad === 0 ? `all ${machines.length}` : `${bad} of ${machines.length}`} machines\n`
-  return parts.join('') + total
+  const advice = bad > 0 && machines.every((one) => one.kept === null) ? `${style('dim', keepAdvice)}\n` : ''
+  return parts.join('') + total + advice
 }
 
 function machineText(machine: CheckedMachine, named: boolean, style: Style): string {

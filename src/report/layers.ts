@@ -15,6 +15,13 @@ export interface TextOptions {
   terminal?: boolean
 }
 
+/** What a guest wrote, and what to do with it. */
+export function keptLine(kept: string, image: string, cwd: string): string {
+  const path = shownPath(kept, cwd)
+  const changes = `git vlb diff ${shownPath(image, cwd)} ${path}`
+  return `kept ${path}; again: git vlb test-boot --console ${path}; what changed: ${changes}`
+}
+
 export function shownPath(path: string, cwd: string): string {
   return path.startsWith(`${cwd}/`) ? path.slice(cwd.length + 1) : path
 }

@@ -16,7 +16,7 @@ import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
-import { layerTable, shownPath, type TextOptions } from './layers.ts'
+import { keptLine, layerTable, shownPath, type TextOptions } from './layers.ts'
 import { safeLines } from './lines.ts'
 import { pullText, pushText } from './remote.ts'
 import { rollupText } from './rollup.ts'
@@ -58,7 +58,7 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return prebuildText(result.data, options)
     case 'test-boot':
       if (result.tap) return tapText(result.data)
-      return result.data.machines ? checksText(result.data, options.style) : bootText(result.data, options)
+      return result.data.machines ? checksText(result.data, options) : bootText(result.data, options)
     case 'push':
       return pushText(result.data, options.style)
     case 'pull':
@@ -158,12 +158,7 @@ function doctorText(data: DoctorResult, { style }: TextOptions): string {
 function bootText(data: BootResult, { style, cwd }: TextOptions): string {
   const how = `${data.accelerator}, ${formatSeconds(data.seconds)}`
   const left = data.screenshot === null ? [] : [`screen ${shownPath(data.screenshot, cwd)}`]
-  if (data.kept !== null) {
-    const path = shownPath(data.kept, cwd)
-    left.push(
-      `kept ${path}; again: git vlb test-boot --console ${path}; what changed: git vlb diff ${shownPath(data.image, cwd)} ${path}`,
-    )
-  }
+  if (data.kept !== null) left.push(keptLine(data.kept, data.image, cwd))
   const lines = left.map((line) => `${line}\n`).join('')
   if (data.expect === null) return lines
   if (data.ok)

@@ -10,7 +10,7 @@ HOME=/root
 LANG=C.UTF-8
 export PATH HOME LANG
 cd / || exit
-. "$here/settings" # nonce, disk, root, limit
+. "$here/settings" # nonce, disk, root, limit, sync
 umask 022
 
 say() { printf '@vlb %s %s\n' "$nonce" "$*" >&3; }
@@ -206,4 +206,6 @@ while read -r number timeout kind name <&4; do
   say start "$number"
   run "$number" "$timeout" "$kind" "$name"
 done 4<"$here/plan"
+# For a look at the disk afterwards.
+[ "$sync" = 0 ] || sync
 say done

@@ -225,3 +225,29 @@ rigTest(
   },
   needs,
 )
+
+rigTest(
+  'what the guest wrote is kept where it is asked for, and a failure says how',
+  async (rig) => {
+    guest(rig, { '10_writes': sh('echo "$(grep -c ^processor /proc/cpuinfo)" >/witness; exit 1') })
+    const config = 'boot: { memory: 256M, cpus: 1, builtin-checks: false }\n'
+    rig.write({ 'vlb.yaml': `${rig.read('vlb.yaml')}${config}` })
+    const without = await rig.vlb(check)
+    expect(without.stdout).toContain('git vlb test-boot --check --keep\n')
+    expect(rig.exists('build/kept.qcow2')).toBe(false)
+    const ran = await rig.vlb([...check, '--keep'])
+    expect(ran.code).toBe(1)
+    expect(ran.stdout).toMatch(/failed: 1 of 1 check failed[\s\S]*\nkept build\/kept.qcow2; again: git vlb /)
+    expect(ran.stdout).not.toContain('--check --keep')
+    expect(await rig.ok('diff', 'build/image.qcow2', 'build/kept.qcow2', '/witness')).toContain('+1\n')
+
+    rig.write({ 'vlb.yaml': rig.read('vlb.yaml').replace('cpus: 1', 'machines: [{ cpus: 1 }, { cpus: 2 }]') })
+    const several = await rig.json(...check, '--keep')
+    expect(several.machines.map(({ kept }: { kept: string }) => kept)).toEqual(
+      [1, 2].map((number) => rig.path(`build/kept-${number}.qcow2`)),
+    )
+    for (const cpus of [1, 2])
+      expect(rig.readFromImage(rig.path(`build/kept-${cpus}.qcow2`), '/witness')).toBe(`${cpus}\n`)
+  },
+  needs,
+)

@@ -30,7 +30,18 @@ function machine(name: string, output: string, ends: CheckState[] = states): Che
     return { name: `${10 + i}_${state}`, builtin: false, state, exitStatus, seconds: 1234.5, output, cut: false }
   })
   const ok = !ends.some((state) => state === 'failed' || state === 'timeout' || state === 'not-run')
-  return { name, cpus: 1, memory: 2 ** 30, firmware: 'bios', ok, reason: output, bootSeconds: 3, seconds: 4, checks }
+  return {
+    name,
+    cpus: 1,
+    memory: 2 ** 30,
+    firmware: 'bios',
+    ok,
+    reason: output,
+    bootSeconds: 3,
+    seconds: 4,
+    checks,
+    kept: null,
+  }
 }
 
 const report = (machines: CheckedMachine[], project = 'web') =>

@@ -20,6 +20,7 @@ const machine = (checks: CheckResult[], more: Partial<CheckedMachine> = {}): Che
     bootSeconds: 3,
     seconds: 4,
     checks,
+    kept: null,
     ...more,
   }
 }
