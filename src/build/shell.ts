@@ -3,6 +3,7 @@ import { cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { checkEnvironment, findLayer } from '../core/plan.ts'
+import { readPlain } from '../host/files.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import type { ScriptRun } from '../image/sandbox.ts'
 import { shellInImage } from '../image/shell.ts'
@@ -216,8 +217,10 @@ async function writeRecorder(work: string): Promise<void> {
   await writeFile(join(work, 'record/rc'), recorder)
 }
 
+const mostTyped = 2 ** 20
+
 async function readTyped(work: string): Promise<Typed[]> {
-  const fields = (await readFile(join(work, 'record/typed'), 'utf8').catch(() => '')).split('\0')
+  const fields = (await readPlain(join(work, 'record/typed'), mostTyped)).split('\0')
   const typed: Typed[] = []
   for (let i = 0; i + 1 < fields.length; i += 2) typed.push({ status: Number(fields[i]), command: fields[i + 1] ?? '' })
   return typed.filter(({ command }) => !/^(exit|logout)\b/.test(command.trim()) && command.trim() !== '')

@@ -1,6 +1,6 @@
 // Files written so that a crash leaves either the old or the new one, and copies that are hashed on the way.
 import { createHash, randomBytes } from 'node:crypto'
-import type { BigIntStats, Stats } from 'node:fs'
+import { type BigIntStats, constants, type Stats } from 'node:fs'
 import { chmod, chown, link, lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
@@ -195,4 +195,20 @@ function cannotWrite(path: string, error: unknown): VlbError {
     hint: `give this user the right to write there, or use another store: git config vlb.store PATH`,
     cause: error,
   })
+}
+
+/**
+ * The beginning of a text that a script could put there, and anything else in its place: a link to another file, or a fifo,
+ * which nobody writes to. Of those, '' as of none.
+ */
+export async function readPlain(path: string, most: number): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(() => undefined)
+  if (!file) return ''
+  try {
+    if (!(await file.stat()).isFile()) return ''
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(most), 0, most, 0)
+    return buffer.toString('utf8', 0, bytesRead)
+  } finally {
+    await file.close()
+  }
 }

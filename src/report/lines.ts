@@ -39,7 +39,7 @@ export function consoleOn(stream: NodeJS.WritableStream): { write(chunk: Buffer)
 }
 
 export function warningLine(text: string, style: Style): string {
-  return `${style('yellow', 'warning')}: ${text}\n`
+  return `${style('yellow', 'warning')}: ${safeLines(text)}\n`
 }
 
 export function stepName(label: string, name: string): string {

@@ -7,6 +7,7 @@ import {
   type Reporter,
   type ReporterOptions,
   safe,
+  safeLines,
   sealLines,
   stepName,
   warningLine,
@@ -66,7 +67,7 @@ function plain({ stream, style }: ReporterOptions): Reporter {
       case 'progress-ended':
         return line(`${event.task}: done, ${formatBytes(event.bytes)} in ${formatSeconds(event.seconds)}`)
       case 'note':
-        return line(event.text)
+        return line(safeLines(event.text))
       case 'warning':
         return say(warningLine(event.text, style))
       case 'console':

@@ -10,6 +10,7 @@ import {
   type Reporter,
   type ReporterOptions,
   safe,
+  safeLines,
   sealLines,
   stepName,
   warningLine,
@@ -136,7 +137,7 @@ export function terminal(options: ReporterOptions): Reporter {
           `${style('green', '✓')} ${event.task}  ${style('dim', `${formatBytes(event.bytes)} in ${formatSeconds(event.seconds)}`)}`,
         )
       case 'note':
-        return print(event.text)
+        return print(safeLines(event.text))
       case 'warning':
         return print(warningLine(event.text, style).trimEnd())
       case 'console':

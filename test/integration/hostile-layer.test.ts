@@ -383,3 +383,40 @@ hostile(
     expect(await rig.ok('log', '10_a')).toContain('\x1b]0;title\x07')
   },
 )
+
+hostile(
+  "a shell in what failed does not obey the log's last lines, nor follow what is left in place of what was typed",
+  async (rig) => {
+    rig.project({ '10_a': "printf '\\033[2J\\033]0;title\\007last words\\n'; exit 1" })
+    rig.commit()
+    await rig.vlb(['build', '--keep-failed'])
+    writeFileSync(join(rig.folder, 'host-file'), '0\0secret of the host\0')
+    const opened = (commands: string, ...args: string[]) =>
+      spawnSync('sh', ['-c', `${rig.command} shell ${args.join(' ')}`], {
+        cwd: rig.repo,
+        env: rig.env,
+        encoding: 'latin1',
+        input: commands,
+      })
+    const failed = opened('exit\n', '--failed')
+    expect(failed.stderr).toContain('| last words')
+    expect(failed.stderr).not.toMatch(/[\x1b\x07]/)
+    rig.layer(
+      '10_a',
+      'printf "#!/bin/sh\\nrm -f /run/vlb-record/typed; ln -s $HOST /run/vlb-record/typed\\n" > /bin/bash; chmod 755 /bin/bash'.replace(
+        '$HOST',
+        join(rig.folder, 'host-file'),
+      ),
+    )
+    await rig.build()
+    const recorded = opened('', '10_a', '--record', 'typed')
+    expect(recorded.status, recorded.stderr).toBe(0)
+    expect(existsSync(rig.path('20_typed'))).toBe(false)
+    rig.layer(
+      '10_a',
+      'printf "#!/bin/sh\\nrm -f /run/vlb-record/typed; busybox mkfifo /run/vlb-record/typed\\n" > /bin/bash; chmod 755 /bin/bash',
+    )
+    await rig.build()
+    expect(opened('', '10_a', '--record', 'typed').status).toBe(0)
+  },
+)
