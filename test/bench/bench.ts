@@ -7,6 +7,7 @@ import { debianRows } from './debian.ts'
 import { diffRows } from './diff.ts'
 import { hookRows } from './hook.ts'
 import { Lab } from './lab.ts'
+import { largeRows } from './large.ts'
 import { machine, page, plainTable } from './page.ts'
 import { rollupRows } from './rollup.ts'
 import { statusRows } from './status.ts'
@@ -26,6 +27,7 @@ const rows = [
   ...(only === undefined || only === 'diff' ? diffRows(lab) : []),
   ...(only === undefined || only === 'status' ? statusRows(lab) : []),
   ...(only === undefined || only === 'store' ? storeRows(lab) : []),
+  ...(only === 'large' ? largeRows(lab) : []),
   ...(only === undefined || only === 'rollup' ? rollupRows(lab) : []),
   ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),

@@ -389,3 +389,22 @@ rigTest('what points nowhere is tidied up; bases, failures and caches count', as
   expect(all.others.map(({ kind }: { kind: string }) => kind)).toEqual(['base'])
   expect(readdirSync(rig.store('bases'))).toEqual([])
 })
+
+rigTest('a repository that cannot be read keeps what was built for it, but not from the budget', async (rig) => {
+  const store = join(rig.folder, 'store')
+  rig.project({ '10_a': 'echo a > /a' })
+  rig.git('config', 'vlb.store', store)
+  rig.commit()
+  const other = join(rig.folder, 'other')
+  rig.git('clone', '--quiet', rig.repo, other)
+  rig.tool('git', '-C', other, 'config', 'vlb.store', store)
+  rig.tool('cp', rig.path('tiny.raw'), other)
+  mkdirSync(join(other, '20_b'))
+  writeFileSync(join(other, '20_b/build-layer'), '#!/bin/sh\necho other > /b\n', { mode: 0o755 })
+  expect((await rig.vlb(['build'], { cwd: other })).code).toBe(0)
+  // git does not work in what belongs to somebody else.
+  rig.tool('chown', '-R', '12345', other)
+  expect(await gc(rig, '--prune')).toEqual([])
+  expect(await rig.ok('cache', 'ls', '20_b')).toContain(`${join(other, '.git')}, which cannot be read`)
+  expect(await gc(rig, '--budget', '0')).toEqual(['20_b needed', '10_a needed'])
+})
