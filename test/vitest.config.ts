@@ -28,7 +28,7 @@ export default defineConfig({
       { extends: true, test: { name: 'fuzz', include: ['test/fuzz/**/*.test.ts'], ...pure } },
       {
         extends: true,
-        test: { name: 'integration', include: ['test/integration/**/*.test.ts'], testTimeout: 120_000, ...real },
+        test: { name: 'integration', include: ['test/integration/**/*.test.ts'], testTimeout: 300_000, ...real },
       },
       // Without KVM, once in some hundred boots a guest stops in mid-boot; the report names a test that was run again.
       {
