@@ -15,11 +15,5 @@ export function storeStatus(context: BuildContext): StoreStatus {
   const { project, store } = context
   const bytes = lastUsage(store.root) ?? null
   const configured = project.settings.has('budget')
-  try {
-    return { path: store.root, bytes, budgetBytes: budgetOf(context, bytes ?? 0) ?? null, configured }
-  } catch (error) {
-    // There is no store yet.
-    if (configured) throw error
-    return { path: store.root, bytes, budgetBytes: null, configured }
-  }
+  return { path: store.root, bytes, budgetBytes: budgetOf(context, bytes ?? 0) ?? null, configured }
 }

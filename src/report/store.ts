@@ -80,7 +80,7 @@ function listText(data: Extract<CacheResult, { action: 'ls' }>, { style, cwd }: 
   ])
   const lines = table([head, ...rows], ['left', 'left', 'right', 'right', 'right', 'left', 'left'])
   const room = roomText(data.totalBytes, data.budgetBytes)
-  return `${rows.length > 0 ? `${lines}\n` : ''}${rows.length} snapshots; the store ${shownPath(data.store, cwd)} holds ${room}\n`
+  return `${rows.length > 0 ? `${lines}\n` : ''}${rows.length === 1 ? '1 snapshot' : `${rows.length} snapshots`}; the store ${shownPath(data.store, cwd)} holds ${room}\n`
 }
 
 /** The first who keeps it, and how many there are besides. */
@@ -132,7 +132,7 @@ function usageText(data: Extract<CacheResult, { action: 'du' }>, { style, cwd }:
     .filter(({ bytes }) => bytes >= 2 ** 20 || data.totalBytes < 2 ** 24)
     .map(({ folder, bytes }) => [style('dim', `${folder}/`), formatBytes(bytes), ''])
   const lines = table([...layers, ...folders], ['left', 'right', 'left'])
-  return `${lines}\nthe store ${shownPath(data.store, cwd)} holds ${roomText(data.totalBytes, data.budgetBytes)}\n`
+  return `${lines === '' ? '' : `${lines}\n`}the store ${shownPath(data.store, cwd)} holds ${roomText(data.totalBytes, data.budgetBytes)}\n`
 }
 
 function verifyText(data: Extract<CacheResult, { action: 'verify' }>, { style }: TextOptions): string {

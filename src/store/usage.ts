@@ -1,8 +1,8 @@
 // How much room a store takes. Counting is a matter of reading folders; the last count is kept for `status`, which must not
 // take longer the more there is.
-import { lstatSync, readdirSync, readFileSync, type Stats, statfsSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, type Stats, statfsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { defaultBudget } from '../core/gc.ts'
 
 /** Bytes that files below `path` take on disk. What has several names counts for each of them in part. */
@@ -22,6 +22,7 @@ export function bytesBelow(path: string): number {
 
 /** Bytes by folder of the store, but for what is on its way out. */
 export function measure(store: string): Map<string, number> {
+  if (!existsSync(store)) return new Map()
   const names = readdirSync(store).filter((name) => name !== usageName && name !== 'graves')
   return new Map(names.map((name) => [name, bytesBelow(join(store, name))]))
 }
@@ -45,6 +46,9 @@ export function lastUsage(store: string): number | undefined {
 
 /** What a store that takes so much may take, where nobody said so. */
 export function budgetByDisk(store: string, held: number): number {
-  const { bavail, bsize } = statfsSync(store)
+  // Where there is no store yet, it will be on the disk of the folder above.
+  let folder = store
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder)
+  const { bavail, bsize } = statfsSync(folder)
   return defaultBudget(bavail * bsize, held)
 }

@@ -191,3 +191,15 @@ rigTest('du, and what is wrong with a command line', async (rig) => {
     expect([ran.code, ran.stderr]).toEqual([2, expect.stringContaining(said)])
   }
 })
+
+rigTest('where nothing was built yet', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  expect(await rig.ok('cache', 'ls')).toMatch(/^0 snapshots; the store .git\/vlb holds 0 B of /)
+  expect((await rig.json('cache', 'du')).layers).toEqual([])
+  expect(rig.exists('.git/vlb/snapshots')).toBe(false)
+  expect(await rig.ok('gc', '--dry-run')).toMatch(/^would drop nothing; the store would hold /)
+  expect(await rig.ok('cache', 'verify', '--dry-run')).toContain('all sound')
+  expect((await rig.json('status')).store).toMatchObject({ bytes: null, budgetBytes: expect.any(Number) })
+  expect(await rig.ok('gc')).toMatch(/^dropped nothing/)
+  expect((await rig.json('cache', 'rm', '--all')).removed).toEqual([])
+})
