@@ -47,7 +47,7 @@ export async function tryLock(file: string, signal: AbortSignal): Promise<Lock |
  * that out and makes another one.
  */
 export async function removeLockFile(file: string): Promise<void> {
-  const handle = await open(file, 'r')
+  const handle = await open(file, 'r+')
   try {
     if (await lockOpenFile(handle.fd)) await rm(file, { force: true })
   } finally {
@@ -74,10 +74,10 @@ async function makeLockFile(file: string): Promise<void> {
 
 /**
  * Locks an open file, or tells that somebody else has. The lock is that of the open file (flock(2)): it ends when we
- * close it or die, and no child of ours has it.
+ * close it or die, and no child of ours has it. NFS gives an exclusive one only where the file is open for writing.
  */
-export async function lockOpenFile(fd: number): Promise<boolean> {
-  const child = spawn('flock', ['--exclusive', '--nonblock', '--conflict-exit-code', String(busy), '3'], {
+export async function lockOpenFile(fd: number, how: 'exclusive' | 'shared' = 'exclusive'): Promise<boolean> {
+  const child = spawn('flock', [`--${how}`, '--nonblock', '--conflict-exit-code', String(busy), '3'], {
     inherited: fd,
   })
   const { exitCode, signal } = await child.ended

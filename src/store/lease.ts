@@ -91,8 +91,8 @@ export async function readLeases(store: string): Promise<Use[]> {
     try {
       const file = await open(path, 'r')
       try {
-        // Removed while we hold its lock: nobody can have it by then.
-        if (await lockOpenFile(file.fd)) await rm(path, { force: true }).catch(() => {})
+        // Removed while we hold a lock on it: nobody can have the exclusive one of a lease then.
+        if (await lockOpenFile(file.fd, 'shared')) await rm(path, { force: true }).catch(() => {})
         else uses.push(parseUse(await readFile(path, 'utf8')))
       } finally {
         await file.close()
