@@ -24,7 +24,7 @@ export function gcText(data: GcResult, { style }: TextOptions): string {
   lines.push(
     `${verb} ${count}${all.length > 0 ? `, ${formatBytes(data.freedBytes)}` : ''}; ${holds} ${roomText(data.keptBytes, data.budgetBytes)}`,
   )
-  if (data.budgetBytes !== null && data.keptBytes > data.budgetBytes)
+  if (data.budgetBytes !== null && data.keptBytes > data.budgetBytes && data.usedBytes > 0)
     lines.push(style('yellow', `what is left cannot go: ${formatBytes(data.usedBytes)} of it are in use`))
   return `${lines.join('\n')}\n`
 }
@@ -129,7 +129,7 @@ function usageText(data: Extract<CacheResult, { action: 'du' }>, { style, cwd }:
     one.snapshots === 1 ? '1 snapshot' : `${one.snapshots} snapshots`,
   ])
   const folders = data.folders
-    .filter(({ bytes }) => bytes >= 2 ** 20 || data.totalBytes < 2 ** 24)
+    .filter(({ bytes }) => bytes > 4096)
     .map(({ folder, bytes }) => [style('dim', `${folder}/`), formatBytes(bytes), ''])
   const lines = table([...layers, ...folders], ['left', 'right', 'left'])
   return `${lines === '' ? '' : `${lines}\n`}the store ${shownPath(data.store, cwd)} holds ${roomText(data.totalBytes, data.budgetBytes)}\n`
