@@ -21,6 +21,8 @@ export const bundleOptions = {
   format: 'esm',
   outExtension: { '.js': '.mjs' },
   chunkNames: '[name]-[hash]',
+  // Its form for Node is CommonJS, which is bundled whole.
+  alias: { 'isomorphic-git': join(root, 'node_modules/isomorphic-git/index.js') },
   loader: { '.md': 'text', '.sh': 'text' },
   banner: {
     // Some dependencies are CommonJS inside and call require.

@@ -2,12 +2,12 @@
 import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { checksFolder } from '../core/checks.ts'
-import { type Config, configFile, parseConfig } from '../core/config.ts'
+import { type Config, configFile } from '../core/config.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLayerName, type Layer, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
-import { lookup, type Objects, openObjects, warmUp } from '../git/objects.ts'
+import { lookup, type Objects, openObjects, openObjectsOfGit } from '../git/objects.ts'
 import { openRepository, type Repository, type Revision, readSettings, resolveRevision } from '../git/repo.ts'
 import { recoverSwitch } from '../git/switch.ts'
 import { layerFolders, readWorkingTree, type WorkingTree } from '../git/worktree.ts'
@@ -44,9 +44,12 @@ export interface LoadedSource extends Source {
   clean: boolean
 }
 
+const configReader = () => import('../core/config-file.ts')
+
 /** Opens the project that `cwd` lies in. */
 export async function openProject(cwd: string): Promise<Project> {
-  const [repo, settings] = await together([openRepository(cwd), readSettings(cwd)])
+  // What reads vlb.yaml is loaded while git is at work.
+  const [repo, settings] = await together([openRepository(cwd), readSettings(cwd), configReader()])
   const recovered = repo.worktree === undefined ? undefined : await recoverSwitch(repo)
   // Folders have moved, and `cwd` may be one of them.
   if (recovered) return { ...(await openProject(cwd)), recovered }
@@ -96,15 +99,12 @@ export async function loadWorkingTree(project: Project): Promise<LoadedSource> {
 }
 
 async function readWorkingSource(project: Project, included: readonly string[]): Promise<LoadedSource> {
-  const folders = layerFolders(project.folder)
   const [config, names, working] = await together([
     readConfig(project.folder),
-    folders,
+    layerFolders(project.folder),
     readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), [checksFolder, ...included]),
-    // git is at work for some milliseconds; this process has nothing else to do.
-    folders.then((found) => warmUp(project.repo, found.length)),
   ])
-  return await withObjects(await openObjects(project.repo, working.env, names.length), (objects) =>
+  return await withObjects(openObjectsOfGit(project.repo, working.env), (objects) =>
     readWorkingLayers(project, config, names, working, objects),
   )
 }
@@ -183,6 +183,7 @@ async function together<Results extends unknown[]>(
 }
 
 async function readConfig(folder: string): Promise<Config> {
+  const { parseConfig } = await configReader()
   try {
     return parseConfig(await readFile(join(folder, configFile), 'utf8'), configFile, basename(folder))
   } catch (error) {
@@ -201,7 +202,7 @@ export async function loadRevision(project: Project, name: string): Promise<Load
 
 /** A tree that is in no commit of its own yet, as a revision; `env` tells git where its objects are. */
 export async function loadTree(project: Project, revision: Revision, env: Environment): Promise<LoadedSource> {
-  const objects = await openObjects(project.repo, env)
+  const objects = openObjectsOfGit(project.repo, env)
   return { ...(await withObjects(objects, () => readRevision(project, revision, objects))), env, clean: false }
 }
 
@@ -216,6 +217,7 @@ async function readRevision(project: Project, revision: Revision, objects: Objec
       hint: "name a revision that has it, or go to the project's folder: -C DIR",
     })
   }
+  const { parseConfig } = await configReader()
   const config = parseConfig(
     (await objects.blob(blob.oid)).toString('utf8'),
     file,

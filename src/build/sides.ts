@@ -2,7 +2,8 @@
 // old revision that could not be built any more can still be compared.
 import { basename } from 'node:path'
 import type { LayerSide, LayerStep } from '../core/changelog.ts'
-import { type Config, configFile, parseConfig } from '../core/config.ts'
+import { type Config, configFile } from '../core/config.ts'
+import { parseConfig } from '../core/config-file.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { compareLayerNames, readScript, type TreeEntry } from '../core/layer.ts'

@@ -11,7 +11,7 @@ import type { Options } from './table.ts'
 import { readValues } from './values.ts'
 
 export async function build(context: CommandContext, revisions: string[], options: Options): Promise<CommandResult> {
-  const { build: run } = await import('../build/build.ts')
+  const engine = () => import('../build/build.ts')
   const output = text(options, 'output')
   const sbom = text(options, 'sbom')
   const jobs = parseJobs(text(options, 'jobs'))
@@ -20,8 +20,9 @@ export async function build(context: CommandContext, revisions: string[], option
     throw new VlbError('VLB_USAGE', `-j ${jobs} needs as many devices, and --nbd names one`, {
       hint: 'let free ones be found: git config vlb.attach nbd, without --nbd',
     })
-  const work = async (project: BuildContext) =>
-    run(project, {
+  const work = async (project: BuildContext) => {
+    const { build: run } = await engine()
+    return await run(project, {
       revisions,
       last: text(options, 'last'),
       env: readValues(options),
@@ -39,7 +40,8 @@ export async function build(context: CommandContext, revisions: string[], option
       remote: options['remote'] !== false,
       sbom: sbom === undefined ? undefined : { path: resolve(context.cwd, sbom), version: packageJson.version },
     })
-  return { kind: 'build', data: await withProject(context, work, device) }
+  }
+  return { kind: 'build', data: await withProject(context, work, { device, preload: engine }) }
 }
 
 function parseJobs(given: string | undefined): number {

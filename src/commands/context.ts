@@ -17,21 +17,27 @@ export interface CommandContext {
   json: boolean
 }
 
-/**
- * Opens the project, runs `work`, and removes every temporary file afterwards. `device`: the nbd device to use, instead of
- * what vlb.attach says.
- */
+export interface Opening {
+  /** The nbd device to use, instead of what vlb.attach says. */
+  device?: Attach | undefined
+  /** Loads what `work` will need, while git tells of the repository. */
+  preload?: () => Promise<unknown>
+}
+
+/** Opens the project, runs `work`, and removes every temporary file afterwards. */
 export async function withProject<T>(
   context: CommandContext,
   work: (build: BuildContext) => Promise<T>,
-  device?: Attach,
+  { device, preload }: Opening = {},
 ): Promise<T> {
   const [{ openProject }, { hostArchitecture }, { isSpaceError, spaceError }] = await Promise.all([
     import('../build/project.ts'),
     import('../build/context.ts'),
     import('../host/space.ts'),
   ])
-  const project = await openProject(context.cwd)
+  const opening = openProject(context.cwd)
+  await Promise.allSettled([opening, preload?.()])
+  const project = await opening
   if (project.recovered) {
     const done = project.recovered === 'back' ? 'undone' : 'brought to its end'
     context.emit({ type: 'warning', text: `a rollup was cut off in its last step here; it was ${done}` })

@@ -1,4 +1,5 @@
 // git vlb rollup
+import type { BuildContext } from '../build/context.ts'
 import type { CommandResult } from '../core/results.ts'
 import { type CommandContext, list, text, withProject } from './context.ts'
 import { readSecrets } from './secrets.ts'
@@ -10,7 +11,7 @@ export async function rollup(
   [range = '']: string[],
   options: Options,
 ): Promise<CommandResult> {
-  const { rollup: run } = await import('../build/rollup.ts')
+  const engine = () => import('../build/rollup.ts')
   const request = {
     range,
     name: text(options, 'name'),
@@ -20,5 +21,6 @@ export async function rollup(
     env: readValues(options),
     secrets: await readSecrets(list(options, 'secret'), context.cwd),
   }
-  return { kind: 'rollup', data: await withProject(context, (project) => run(project, request)) }
+  const work = async (project: BuildContext) => (await engine()).rollup(project, request)
+  return { kind: 'rollup', data: await withProject(context, work, { preload: engine }) }
 }

@@ -29,7 +29,7 @@ export async function shell(context: CommandContext, [target]: string[], options
     if (recorded !== null) await writeRecord(project, recorded, outcome.typed, options['edit'] !== false)
     return { kind: 'shell', data: { layer: outcome.layer, exitStatus: outcome.exitCode, recorded } }
   }
-  return await withProject(context, work, nbdDevice(options))
+  return await withProject(context, work, { device: nbdDevice(options) })
 }
 
 async function recordPath({ project }: BuildContext, name: string): Promise<string> {

@@ -26,13 +26,17 @@ export interface Objects {
 const packLimit = 64 * 2 ** 20
 const indexLimit = 2 ** 18
 
-/** From so many layers on, a git that is started is done sooner: they are read one object after the other. */
-const fewLayers = 12
+/** Opens the repository's objects: in-process, where isomorphic-git can follow. */
+export async function openObjects(repo: Repository): Promise<Objects> {
+  return cached((await isomorphicCan(repo)) ? new IsomorphicObjects(repo) : new GitObjects(repo, {}))
+}
 
-/** Opens the repository's objects, to read about so many layers. `env` may point git at further object folders; isomorphic-git cannot follow there. */
-export async function openObjects(repo: Repository, env: Environment = {}, layers = 0): Promise<Objects> {
-  const inProcess = Object.keys(env).length === 0 && layers <= fewLayers && (await isomorphicCan(repo))
-  return cached(inProcess ? new IsomorphicObjects(repo) : new GitObjects(repo, env))
+/**
+ * The same by way of git alone, which starts in less time than isomorphic-git takes to load: for who runs git anyway. `env`
+ * may point it at further object folders.
+ */
+export function openObjectsOfGit(repo: Repository, env: Environment): Objects {
+  return cached(new GitObjects(repo, env))
 }
 
 async function isomorphicCan(repo: Repository): Promise<boolean> {
@@ -49,11 +53,6 @@ async function isomorphicCan(repo: Repository): Promise<boolean> {
     left[kind] -= (await stat(join(objects, 'pack', name)).catch(() => ({ size: 0 }))).size
   }
   return left['.pack'] >= 0 && left['.idx'] >= 0
-}
-
-/** Loads what reading the repository's objects will take, while git works on something else: 20 ms the first time. */
-export async function warmUp(repo: Repository, layers: number): Promise<void> {
-  if (layers <= fewLayers && (await isomorphicCan(repo))) await loadIsomorphic()
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -78,12 +77,7 @@ function cached(objects: Objects): Objects {
   }
 }
 
-type Isomorphic = typeof import('isomorphic-git')['default']
-
-async function loadIsomorphic(): Promise<Isomorphic> {
-  // CommonJS: everything hangs on the default export once it is bundled.
-  return (await import('isomorphic-git')).default
-}
+type Isomorphic = typeof import('./isomorphic.ts')
 
 class IsomorphicObjects implements Objects {
   readonly #repo: Repository
@@ -125,7 +119,7 @@ class IsomorphicObjects implements Objects {
     read: (git: Isomorphic, where: { fs: typeof fs; gitdir: string; cache: object }) => Promise<T>,
     otherwise: () => Promise<T>,
   ): Promise<T> {
-    const git = await loadIsomorphic()
+    const git = await import('./isomorphic.ts')
     try {
       return await read(git, { fs, gitdir: this.#repo.commonDir, cache: this.#cache })
     } catch (error) {

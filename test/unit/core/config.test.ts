@@ -1,7 +1,8 @@
 // vlb.yaml: its defaults, and for every mistake a message with line, column and what to do.
 import { describe, expect, test } from 'vitest'
 import schema from '../../../docs/vlb.schema.json' with { type: 'json' }
-import { compileExpect, parseConfig } from '../../../src/core/config.ts'
+import { compileExpect } from '../../../src/core/config.ts'
+import { parseConfig } from '../../../src/core/config-file.ts'
 import { sealSteps } from '../../../src/core/seal.ts'
 import { complaint } from '../errors.ts'
 

@@ -1,6 +1,7 @@
 // Plans: which layers make a chain, and the key of each step.
 import { describe, expect, test } from 'vitest'
-import { type Config, parseConfig } from '../../../src/core/config.ts'
+import type { Config } from '../../../src/core/config.ts'
+import { parseConfig } from '../../../src/core/config-file.ts'
 import { contentId, digest, type LayerKey, treeId } from '../../../src/core/ids.ts'
 import { keyOf } from '../../../src/core/key.ts'
 import type { Layer } from '../../../src/core/layer.ts'

@@ -1,6 +1,6 @@
 // Rolled-up layers: what their steps mean together, and the keys of and above them.
 import { describe, expect, test } from 'vitest'
-import { parseConfig } from '../../../src/core/config.ts'
+import { parseConfig } from '../../../src/core/config-file.ts'
 import { parseDirectives } from '../../../src/core/directives.ts'
 import { contentId, digest, type LayerKey, treeId } from '../../../src/core/ids.ts'
 import type { Layer, TreeEntry } from '../../../src/core/layer.ts'
