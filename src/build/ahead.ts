@@ -11,6 +11,9 @@ import type { BuildContext } from './context.ts'
 /** Space that is freed in a written image stays in its file: up to so much, rather than to write it all anew. */
 const bearable = (bytes: number) => Math.max(2 ** 20, bytes / 64)
 
+/** The layer takes longer, and the image waits for it: for that its script should have the processors to itself (nice(1)). */
+const givesWay = ['nice', '-n', '10']
+
 /** Where it is written, and how; not compressed, for that cannot be written over. */
 export type AheadTarget = Pick<Conversion, 'to' | 'compat'> & {
   format: 'qcow2' | 'raw'
@@ -65,15 +68,16 @@ export class Ahead {
 
   async #write(): Promise<boolean> {
     const from = { path: this.#below.file, format: 'qcow2' } as const
-    if (!(await this.#try(convertArguments({ ...this.target, from, compress: 'none' })))) return false
+    if (!(await this.#try(convertArguments({ ...this.target, from, compress: 'none' }), givesWay))) return false
     // What is written over it may free some of it.
     const map = await mapImage(this.target.to, this.#signal, this.target.format).catch(() => undefined)
     if (map !== undefined) this.#data = dataExtents(parseMap(map))
     return map !== undefined
   }
 
-  async #try(args: readonly string[]): Promise<boolean> {
-    return await run('qemu-img', args, { signal: this.#signal }).then(
+  async #try(args: readonly string[], wrapper: readonly string[] = []): Promise<boolean> {
+    const [tool = '', ...all] = [...wrapper, 'qemu-img', ...args]
+    return await run(tool, all, { signal: this.#signal }).then(
       () => true,
       () => false,
     )

@@ -9,7 +9,7 @@ import { firstContentId } from '../core/key.ts'
 import type { Manifest } from '../core/manifest.ts'
 import type { Step } from '../core/plan.ts'
 import { formatBytes } from '../core/units.ts'
-import { allocatedBytes, explainWriteError } from '../host/files.ts'
+import { allocatedBytes, explainWriteError, sync } from '../host/files.ts'
 import { run } from '../host/run.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
 import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
@@ -46,13 +46,17 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     const made = await make(context, job, log)
     await log.end()
     if ('exitCode' in made) return { ...(await fail(context, job, made, log)), seconds: seconds() }
-    const body = hashBody(join(work, overlayName), context.signal)
-    body.catch(() => {})
+    // Written out and hashed while it is checked: what changes of it afterwards is its head.
+    const overlay = join(work, overlayName)
+    const body = hashBody(overlay, context.signal)
+    const flushed = sync(overlay)
+    for (const begun of [body, flushed]) begun.catch(() => {})
     await checkOverlay(context, job, made.layout)
+    await flushed
     const packages = await writePackages(context, work, made.layout, parentOf(job), step.inputs.kind === 'disk')
     const backing = backingOf(job)
-    if (backing) await nameBacking(join(work, overlayName), backing.stored, backing.format, context.signal)
-    const digest = await overlayDigest(join(work, overlayName), body)
+    if (backing) await nameBacking(overlay, backing.stored, backing.format, context.signal)
+    const digest = await overlayDigest(overlay, body)
     const manifest = { ...(await describe(context, job, made.layout, seconds())), digest, packages }
     for (const name of leavings) await rm(join(work, name), { recursive: true, force: true })
     return { snapshot: await context.store.put(work, manifest), seconds: seconds() }
