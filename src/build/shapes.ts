@@ -2,7 +2,8 @@
 // and what cannot be built is followed as far as it can.
 import { stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import { type BaseSource, type Config, configFile, parseConfig } from '../core/config.ts'
+import { type BaseSource, type Config, configFile } from '../core/config.ts'
+import { parseConfig } from '../core/config-file.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { compareLayerNames, type Layer, type TreeEntry } from '../core/layer.ts'

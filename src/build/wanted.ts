@@ -7,7 +7,7 @@ import { Reach, type Shape } from '../core/reach.ts'
 import { parseRecords } from '../core/record.ts'
 import { MergedTrees } from '../git/merged-trees.ts'
 import { notesRef } from '../git/notes.ts'
-import { type Objects, openObjects } from '../git/objects.ts'
+import { type Objects, openObjectsOfGit } from '../git/objects.ts'
 import { type LinkedWorktree, listNotes, listRefs, listStashes, listWorktrees } from '../git/refs.ts'
 import { openRepository, type Repository } from '../git/repo.ts'
 import { ToolError } from '../host/run.ts'
@@ -164,7 +164,7 @@ class ProjectSearch {
     const { prefix } = this.#project
     const about: ShapeContext = { store: this.#store, prefix, folders, bases: this.#stock.bases }
     const shapes = new Shapes(about)
-    const objects = await openObjects(this.#repo, offline)
+    const objects = openObjectsOfGit(this.#repo, offline)
     try {
       for (const { kind, name, commit, tree } of refs) {
         this.#commits.set(commit, `${kind} ${name}`)

@@ -8,8 +8,9 @@ import { formatBytes } from '../core/units.ts'
 export function freeSpace(path: string): number | undefined {
   for (let at = path; ; at = dirname(at)) {
     try {
-      const { bavail, bsize } = statfsSync(at)
-      return bavail * bsize
+      const { blocks, bavail, bsize } = statfsSync(at)
+      // /proc and the like hold no files of ours, so that space is not what they lack.
+      return blocks === 0 ? undefined : bavail * bsize
     } catch {
       if (at === dirname(at)) return undefined
     }

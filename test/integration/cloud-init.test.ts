@@ -18,7 +18,7 @@ function project(rig: Rig, files: Record<string, string> = {}): void {
 function only(rig: Rig, maker: string): { PATH: string } {
   const folder = join(rig.folder, `with-${maker}`)
   mkdirSync(folder)
-  const tools = ['sh', 'cat', 'rm', 'git', 'setpriv', 'mcopy', maker]
+  const tools = ['sh', 'cat', 'rm', 'git', 'flock', 'setpriv', 'mcopy', maker]
   for (const name of tools) {
     const path = rig.tool('sh', '-c', 'command -v "$1"', 'sh', name).trim()
     symlinkSync(path, join(folder, name))

@@ -57,8 +57,9 @@ describe('the bundle', () => {
 
   test('what a status reads a project with loads neither downloads nor what changes repositories', () => {
     const packages = packagesOf(chunkOf('src/build/status.ts'))
-    expect(packages).toContain('yaml')
-    for (const name of ['isomorphic-git', 'simple-git', 'undici', 'log-update']) expect(packages).not.toContain(name)
+    expect(packages).toContain('lru-cache')
+    for (const name of ['isomorphic-git', 'yaml', 'simple-git', 'undici', 'log-update'])
+      expect(packages).not.toContain(name)
   })
 
   test('a log-update is loaded for terminals alone', () => {
