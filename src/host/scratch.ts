@@ -80,9 +80,8 @@ export class Scratch {
       this.watch(path)
       const held = await open(path, 'wx+', 0o644)
       await shareWithGroup(path)
-      await lockOpenFile(held.fd)
-      // Before it was locked, somebody who swept may have taken it for one that was left.
-      if ((await held.stat()).nlink > 0) return { name, held }
+      // Before it is locked, somebody who sweeps may take it for one that was left: then they have its lock, or it is gone.
+      if ((await lockOpenFile(held.fd)) && (await held.stat()).nlink > 0) return { name, held }
       await held.close()
     }
   }

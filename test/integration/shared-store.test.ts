@@ -34,6 +34,30 @@ rigTest('containers do not sweep away what others work with, and wait for each o
   expect(rig.readFromImage(rig.path('build/two.qcow2'), '/a')).toBe('a\n')
 })
 
+rigTest(
+  'whoever sweeps at the moment in which scratch folders get their owner does not take them for left ones',
+  async (rig) => {
+    const hold = await rig.hold()
+    rig.project({ '10_a': hold.line })
+    rig.commit()
+    // The first time, as if somebody who sweeps had the lock just then.
+    const shims = join(rig.folder, 'shims')
+    mkdirSync(shims)
+    const once = `case "$*" in *' 3') [ -e "$0.done" ] || { touch "$0.done"; exit 75; } ;; esac`
+    writeFileSync(join(shims, 'flock'), `#!/bin/sh\n${once}\nexec /usr/bin/flock "$@"\n`, { mode: 0o755 })
+    const running = rig.start(['build'], { env: { PATH: `${shims}:${rig.env['PATH']}` } })
+    await hold.reached()
+    const folders = readdirSync(rig.store('tmp')).filter((name) => !name.endsWith('.lock'))
+    expect(folders.length).toBeGreaterThan(0)
+    for (const name of folders) {
+      const lock = rig.store('tmp', `${name.slice(0, name.lastIndexOf('-'))}.lock`)
+      expect(() => rig.tool('flock', '--nonblock', lock, 'true'), lock).toThrow()
+    }
+    hold.release()
+    expect((await running.ended).code).toBe(0)
+  },
+)
+
 rigTest('a container ends at once with all in it: the next build sweeps', async (rig) => {
   const hold = await rig.hold()
   rig.project({ '10_a': hold.line })
