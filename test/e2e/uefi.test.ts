@@ -13,6 +13,9 @@ const needs: Need[] = [
   ...(['tool:mformat', 'tool:debugfs', 'file:/usr/share/OVMF/OVMF_CODE_4M.fd', `file:${systemdBoot}`] as Need[]),
 ]
 
+/** Said again and again: whether it or the prompt comes first, and whether on one line, is left to chance. */
+const seen = 'printf "\\nseen: $(id alice), efi $(ls -d /sys/firmware/efi)\\n" >/dev/console'
+
 const userData = `#cloud-config
 hostname: web1
 users:
@@ -20,7 +23,7 @@ users:
   - name: alice
     shell: /bin/bash
 runcmd:
-  - [sh, -c, 'echo "seen: $(id alice), efi $(ls -d /sys/firmware/efi)" >/dev/console']
+  - [sh, -c, 'for i in $(seq 60); do ${seen}; sleep 2; done']
 `
 
 rigTest(
@@ -36,7 +39,7 @@ rigTest(
     rig.commit()
     const patterns = ['--expect', '^web1 login:', '--expect', '^seen: uid=\\d+\\(alice\\).* efi /sys/firmware/efi']
     const result = await rig.json(
-      ...['test-boot', 'HEAD', '--no-flatten', ...patterns, '--timeout', '15m', '--screenshot', 'login.png', '--keep'],
+      ...['test-boot', 'HEAD', '--no-flatten', ...patterns, '--timeout', '10m', '--screenshot', 'login.png', '--keep'],
     )
     expect(result, result.reason).toMatchObject({ ok: true, verdict: 'booted', firmware: 'uefi' })
     const picture = readFileSync(rig.path('login.png'))
