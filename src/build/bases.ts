@@ -1,17 +1,13 @@
 // The disk under the first layer: found by digest, or fetched, checked, unpacked and put into the store.
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import type { Readable } from 'node:stream'
-import { createGunzip } from 'node:zlib'
 import type { BaseSource } from '../core/config.ts'
 import { parseProbe } from '../core/disk.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type Digest, digest, short } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer } from '../core/layer.ts'
 import { type BaseRecord, parseBaseRecord } from '../core/manifest.ts'
-import { formatBytes } from '../core/units.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
@@ -24,12 +20,14 @@ import {
   syncFolder,
   writeDown,
 } from '../host/files.ts'
-import { failure, run, spawn, ToolError } from '../host/run.ts'
+import { run, ToolError } from '../host/run.ts'
+import { tablesDigest } from '../host/tables.ts'
 import { copyDisk, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
 import { baseFolder, type LocalStore } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
 import type { LoadedSource } from './project.ts'
+import { unpack } from './unpack.ts'
 
 /** A base with all that is known without having it. */
 export interface Base {
@@ -41,7 +39,7 @@ export interface Base {
   /** disk.size of vlb.yaml: a disk that is larger is of no use. */
   most: number | undefined
   /** Brings its bytes, as they are served, to `target`. */
-  fetch: (target: string) => Promise<void>
+  fetch: (target: string) => Promise<'whole' | 'resumed'>
 }
 
 /** Finds out the digest of a base: from vlb.yaml for a URL, from the file's bytes for a path (remembered until it changes). */
@@ -75,7 +73,8 @@ export async function resolveBase(context: BuildContext, source: LoadedSource, b
   const found = digest(`${algorithm}:${await rememberedDigest(context, file, algorithm)}`)
   if (base.digest && found !== `${algorithm}:${base.digest.hex}`)
     throw digestMismatch(base.path, algorithm, base.digest.hex, found.split(':')[1] ?? '')
-  return { digest: found, source: base.path, local: true, most: source.config.disk.size, fetch: file.copyTo }
+  const fetch: Base['fetch'] = (target) => file.copyTo(target).then(() => 'whole')
+  return { digest: found, source: base.path, local: true, most: source.config.disk.size, fetch }
 }
 
 function digestMismatch(what: string, algorithm: string, expected: string, found: string): VlbError {
@@ -203,21 +202,53 @@ export async function ensureBase(
   }
 }
 
+/** The record of a base that is there whole, as far as a look at its length tells; `onDamage` hears of one that is not. */
 export async function storedBase(context: BuildContext, id: Digest): Promise<BaseRecord | undefined> {
-  const folder = context.store.path('bases', baseFolder(id))
-  const text = await readFile(join(folder, 'base.json'), 'utf8').catch(() => undefined)
-  if (text === undefined) return undefined
-  const record = parseBaseRecord(text)
-  const size = record && (await stat(join(folder, record.file)).catch(() => undefined))?.size
-  if (record && size === record.fileBytes) return record
-  context.emit({ type: 'warning', text: `the base ${short(id)} in the store is damaged: dropped` })
-  await rm(folder, { recursive: true, force: true })
-  return undefined
+  const text = await readFile(context.store.path('bases', baseFolder(id), 'base.json'), 'utf8').catch(() => undefined)
+  if (text === undefined || context.store.damagedBases.has(id)) return undefined
+  const record = parseBaseRecord(text, id)
+  if (!record) return damagedBase(context, id, 'its record is unreadable')
+  const size = (await stat(baseFile(context, record)).catch(() => undefined))?.size
+  if (size === record.fileBytes) return record
+  return damagedBase(context, id, `it has ${size ?? 'no'} bytes instead of ${record.fileBytes}`)
+}
+
+function baseFile({ store }: BuildContext, { digest, file }: BaseRecord): string {
+  return store.path('bases', baseFolder(digest), file)
+}
+
+/** It stays until another copy can take its place: what stands on it is sound, and will be on that. */
+function damagedBase(context: BuildContext, id: Digest, reason: string): undefined {
+  context.store.damagedBases.add(id)
+  const text = `the base ${short(id)} in the store is damaged: ${reason}; it will be brought again`
+  context.emit({ type: 'warning', text })
+}
+
+/** Looks into a base that is going to be read: into what all of it hangs on, or into all of it. False: damage is found. */
+export async function baseIsSound(context: BuildContext, id: Digest, how: 'tables' | 'whole'): Promise<boolean> {
+  const record = await storedBase(context, id)
+  // One that is missing, or known to be damaged, is brought when it is asked for.
+  if (!record) return true
+  const file = baseFile(context, record)
+  try {
+    const tables = record.tables === undefined || (await tablesDigest(file, record.imageFormat)) === record.tables
+    const all = how === 'tables' || !record.sha256 || (await hashFile(file, 'sha256')) === record.sha256
+    if (tables && all) return true
+    damagedBase(context, id, 'its bytes are not what they were')
+  } catch (error) {
+    damagedBase(context, id, `it cannot be read (${(error as Error).message})`)
+  }
+  return false
 }
 
 async function fetchBase(context: BuildContext, base: Base, work: string): Promise<void> {
   const fetched = join(work, 'fetched')
-  await base.fetch(fetched)
+  // What an earlier run had of it may not have got to the disk, or be of a file that was there before.
+  if ((await base.fetch(fetched)) === 'resumed' && !(await isRight(context, base, fetched))) {
+    context.emit({ type: 'note', text: 'download: what was resumed does not fit; starting from the beginning' })
+    await rm(fetched)
+    await base.fetch(fetched)
+  }
   await verify(context, base, fetched)
   await unpack(context, base, fetched, join(work, 'disk'))
 }
@@ -248,6 +279,7 @@ async function importBase(
     file,
     imageFormat: format,
     fileBytes: (await stat(join(work, file))).size,
+    tables: await tablesDigest(join(work, file), format),
     sha256,
     disk: parseProbe(lines, size),
     source: base.source,
@@ -256,10 +288,21 @@ async function importBase(
   await writeDown(join(work, 'base.json'), `${JSON.stringify(record, null, 2)}\n`)
   await shareWithGroup(work)
   await syncFolder(work)
-  await rename(work, context.store.path('bases', baseFolder(base.digest)))
+  await putBase(context, work, record)
   context.store.grown = true
-  await sync(context.store.path('bases'))
   return record
+}
+
+/** In place of a damaged one file by file: overlays that stand on it are never without it. */
+async function putBase(context: BuildContext, work: string, record: BaseRecord): Promise<void> {
+  const folder = context.store.path('bases', baseFolder(record.digest))
+  await rename(work, folder).catch(async (error: unknown) => {
+    if (!hasErrorCode(error, 'ENOTEMPTY', 'EEXIST')) throw error
+    for (const name of [record.file, 'base.json']) await rename(join(work, name), join(folder, name))
+    await sync(folder)
+  })
+  await sync(context.store.path('bases'))
+  context.store.damagedBases.delete(record.digest as Digest)
 }
 
 /** What a cut or broken qcow2 lacks would else be read as zeros. Leaked clusters, status 3, harm nobody. */
@@ -273,6 +316,11 @@ async function refuseDamaged(file: string, shown: string, signal: AbortSignal): 
       cause: error,
     })
   }
+}
+
+async function isRight(context: BuildContext, base: Base, file: string): Promise<boolean> {
+  const [algorithm, expected] = base.digest.split(':') as ['sha256' | 'sha512', string]
+  return (await hashWithProgress(context, 'checking the base', file, algorithm)) === expected
 }
 
 async function verify(context: BuildContext, base: Base, file: string): Promise<void> {
@@ -300,13 +348,13 @@ async function hashWithProgress(
   return hex
 }
 
-async function fetchUrl(context: BuildContext, url: string, id: Digest, target: string): Promise<void> {
+async function fetchUrl(context: BuildContext, url: string, id: Digest, target: string): Promise<'whole' | 'resumed'> {
   // Outside the scratch folder: what has arrived is to be there for the next run, too.
   const waiting = context.store.path('downloads', baseFolder(id))
   const task = 'downloading the base'
   const started = Date.now()
   let bytes = 0
-  await download(url, waiting, {
+  const how = await download(url, waiting, {
     signal: context.signal,
     onProgress: (done, total) => {
       bytes = done
@@ -316,94 +364,5 @@ async function fetchUrl(context: BuildContext, url: string, id: Digest, target: 
   })
   context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
   await rename(waiting, target)
-}
-
-const packings: readonly [magic: string, tool: 'gzip' | 'xz' | 'zstd'][] = [
-  ['1f8b', 'gzip'],
-  ['fd377a585a00', 'xz'],
-  ['28b52ffd', 'zstd'],
-]
-
-/** Unpacks .gz, .xz and .zst, recognised by their first bytes; renames anything else. */
-async function unpack(context: BuildContext, base: Base, packed: string, target: string): Promise<void> {
-  const handle = await open(packed, 'r')
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0).finally(() => handle.close())
-  const start = buffer.subarray(0, bytesRead).toString('hex')
-  const tool = packings.find(([magic]) => start.startsWith(magic))?.[1]
-  if (!tool) return await rename(packed, target)
-  const task = 'unpacking the base'
-  const started = Date.now()
-  const bytes = await writeSparse(
-    target,
-    (take) => (tool === 'gzip' ? gunzip(packed, take) : pipeTool(tool, packed, take)),
-    (done) => {
-      context.signal.throwIfAborted()
-      if (base.most !== undefined && done > mostUnpacked(base.most)) throw tooLarge(base, base.most)
-      context.emit({ type: 'progress', task, done, total: undefined })
-    },
-  )
-  context.emit({ type: 'progress-ended', task, bytes, seconds: (Date.now() - started) / 1000 })
-  await rm(packed)
-}
-
-/** A small file may unpack to any length. An image file is as long as its disk, and at most a little longer. */
-function mostUnpacked(size: number): number {
-  return size * 1.05 + 2 ** 24
-}
-
-function tooLarge(base: Base, size: number): VlbError {
-  const what = `${base.source} unpacks to more than the ${formatBytes(size)} of disk.size: a disk can only grow`
-  return new VlbError('VLB_DISK_SHRINK', what, { hint: 'raise disk.size in vlb.yaml, or leave it out' })
-}
-
-type Take = (chunk: Buffer) => Promise<void>
-
-async function gunzip(packed: string, take: Take): Promise<void> {
-  try {
-    for await (const chunk of createReadStream(packed).pipe(createGunzip())) await take(chunk as Buffer)
-  } catch (error) {
-    if (!hasErrorCode(error, 'Z_DATA_ERROR', 'Z_BUF_ERROR')) throw error
-    throw damagedArchive('gzip', (error as Error).message)
-  }
-}
-
-async function pipeTool(tool: 'xz' | 'zstd', packed: string, take: Take): Promise<void> {
-  const child = spawn(tool, ['--decompress', '--stdout', '--', packed])
-  let said = ''
-  child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()))
-  for await (const chunk of child.stdout as Readable) await take(chunk as Buffer)
-  const result = await child.ended
-  if (result.exitCode === 127 || result.exitCode === undefined) throw failure(tool, [], { ...result, stderr: said })
-  if (result.exitCode !== 0) throw damagedArchive(tool, said.trim())
-}
-
-function damagedArchive(tool: string, said: string): VlbError {
-  return new VlbError('VLB_BASE_FORMAT', `${tool} cannot unpack the base: ${said}`, {
-    hint: 'its digest is right, so the file is damaged where it comes from',
-  })
-}
-
-/** Writes what `produce` hands out, leaving holes where there are only zeros; returns the length. */
-async function writeSparse(
-  target: string,
-  produce: (take: Take) => Promise<void>,
-  onProgress: (done: number) => void,
-): Promise<number> {
-  const file = await open(target, 'wx')
-  const zeros = Buffer.alloc(2 ** 16)
-  let at = 0
-  try {
-    await produce(async (chunk) => {
-      for (let from = 0; from < chunk.length; from += zeros.length) {
-        const piece = chunk.subarray(from, from + zeros.length)
-        if (!piece.equals(zeros.subarray(0, piece.length))) await file.write(piece, 0, piece.length, at)
-        at += piece.length
-      }
-      onProgress(at)
-    })
-    await file.truncate(at)
-  } finally {
-    await file.close()
-  }
-  return at
+  return how
 }

@@ -20,6 +20,7 @@ import { baseFolder } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
+import { areSound, blameDamage, SnapshotGone, suspectOf } from './damage.ts'
 import type { Ground, StepOutcome } from './job.ts'
 import { buildLocked, findSnapshot, type LockedJob } from './locked.ts'
 import { cached, ended, skipped } from './outcome.ts'
@@ -151,11 +152,35 @@ export interface ChainResult {
   stopped?: Step
 }
 
-/** Builds what is missing of a chain, from the bottom up. Stops at the first layer that fails. */
+/**
+ * Builds what is missing of a chain, from the bottom up. Stops at the first layer that fails. Where it fails on something
+ * below that turns out to be damaged, and was dropped, it begins anew: once for each snapshot.
+ */
 export async function buildChain(
   context: BuildContext,
   source: LoadedSource,
   options: ChainOptions,
+): Promise<ChainResult> {
+  const built = new Map<string, BuiltLayer>()
+  for (;;) {
+    try {
+      const result = await walkChain(context, source, options, (layer) => built.set(layer.key, layer))
+      // Built by this command, if not in this round.
+      return {
+        ...result,
+        layers: result.layers.map((layer) => (layer.result === 'cached' && built.get(layer.key)) || layer),
+      }
+    } catch (error) {
+      if (!(error instanceof SnapshotGone)) throw error
+    }
+  }
+}
+
+async function walkChain(
+  context: BuildContext,
+  source: LoadedSource,
+  options: ChainOptions,
+  onBuilt: (layer: BuiltLayer) => void,
 ): Promise<ChainResult> {
   const { label } = source
   const layers = upTo(source.layers, options.last)
@@ -194,11 +219,22 @@ export async function buildChain(
       await sources.write(scripts)
     }
     const maker = new StepMaker(context, chain, sources, options)
+    const blame = async (failed: unknown) => {
+      const inner = await Promise.all((step.inner ?? []).map(({ key }) => findSnapshot(context, key)))
+      const ids = [...snapshots, ...inner].flatMap((one) => one?.manifest.id ?? [])
+      await blameDamage(context, failed, ids, chain.base?.digest)
+    }
     const outcome: (StepOutcome & { built: boolean }) | undefined = await maker
       .make(step, ground, there)
-      .catch(stoppedBefore)
+      .catch(async (error: unknown) => {
+        await blame(error)
+        return stoppedBefore(error)
+      })
     if (outcome === undefined) return { ...result, stopped: step }
-    result.layers.push(ended(context, label, step, outcome))
+    if ('failure' in outcome) await blame(suspectOf(outcome))
+    const layer = ended(context, label, step, outcome)
+    result.layers.push(layer)
+    if (layer.result === 'built') onBuilt(layer)
     if ('failure' in outcome)
       return { layers: [...result.layers, ...chain.steps.slice(i + 1).map(skipped)], top: undefined, failed: outcome }
     ground = { snapshot: outcome.snapshot }
@@ -222,7 +258,7 @@ export async function held(context: BuildContext, plan: Chain, replan: () => Pro
     const steps = await Promise.all(merged.map(({ key }) => chain.find(key)))
     const ids = [...chain.found, ...steps].flatMap((there) => there?.manifest.id ?? [])
     if (chain.base) await store.lease.add([baseUse(baseFolder(chain.base.digest))], signal)
-    if (await store.hold(ids, signal)) return chain
+    if ((await store.hold(ids, signal)) && (await areSound(context, ids, chain.base?.digest))) return chain
   }
 }
 
@@ -330,7 +366,9 @@ class StepMaker {
       const steps = await planInner(source, outer.name, on, outer.layer?.steps ?? [], keys)
       const found = await Promise.all(steps.map(({ key }) => find(key)))
       const ids = found.flatMap((there) => there?.manifest.id ?? [])
-      return (await this.#context.store.hold(ids, this.#context.signal)) ? { steps, found } : await plan()
+      const { store, signal } = this.#context
+      const sure = (await store.hold(ids, signal)) && (await areSound(this.#context, ids, undefined))
+      return sure ? { steps, found } : await plan()
     }
     return {
       plan,

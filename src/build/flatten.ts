@@ -14,6 +14,7 @@ import { type ImageRecord, imageRecord, placeImage, saveImageRecord } from '../s
 import type { Snapshot } from '../store/store.ts'
 import { Ahead } from './ahead.ts'
 import type { BuildContext } from './context.ts'
+import { areSound, blameDamage, partsOf, SnapshotGone } from './damage.ts'
 import { requireRoom } from './room.ts'
 import { sealed } from './seal.ts'
 
@@ -64,7 +65,6 @@ interface Staged {
 }
 
 /** The snapshot that images are to be made of was dropped since it was looked up. */
-export class SnapshotGone extends Error {}
 
 /** Writes the images, in the order of the targets; those that are already what would be written are left alone. */
 export async function makeImages(context: BuildContext, job: ImageJob): Promise<BuiltImage[]> {
@@ -76,7 +76,11 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
     }),
   )
   const stale = known.filter(({ record }) => !record)
-  if (stale.length > 0 && !(await context.store.hold([job.top.manifest.id], context.signal))) throw new SnapshotGone()
+  const parts = stale.length > 0 ? await partsOf(context, job.top) : { ids: [], base: undefined }
+  if (stale.length > 0) {
+    if (!(await context.store.hold(parts.ids, context.signal))) throw new SnapshotGone()
+    if (!(await areSound(context, parts.ids, parts.base))) throw new SnapshotGone()
+  }
   const begun = job.ahead === undefined ? 0 : await allocatedBytes(job.ahead.target.to).catch(() => 0)
   if (job.flatten && stale.length > 0)
     await requireRoom(
@@ -85,7 +89,10 @@ export async function makeImages(context: BuildContext, job: ImageJob): Promise<
       stale.map(({ target }) => target),
       begun,
     )
-  const { written: staged, seal } = await stageSealed(context, job, stale)
+  const { written: staged, seal } = await stageSealed(context, job, stale).catch(async (error: unknown) => {
+    await blameDamage(context, error, parts.ids, parts.base)
+    throw error
+  })
   if (staged.length > 0 && job.sums !== undefined) await rm(job.sums, { force: true })
   const images: BuiltImage[] = []
   for (const { target, record } of known) {

@@ -1,17 +1,19 @@
 // One step of a chain under the lock of its key, so that builds at the same time make it once.
 import { type LayerKey, short } from '../core/ids.ts'
-import type { Snapshot } from '../store/store.ts'
+import type { Damage, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import type { StepJob, StepOutcome } from './job.ts'
 
 /** The snapshot of a key; one that is damaged is dropped, with a warning. */
 export async function findSnapshot(context: BuildContext, key: LayerKey): Promise<Snapshot | undefined> {
-  return await context.store.find(key, ({ layer, reason }) =>
-    context.emit({
-      type: 'warning',
-      text: `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''} is damaged: ${reason}; dropped, it will be built again`,
-    }),
-  )
+  return await context.store.find(key, (damage) => tellDamage(context, damage))
+}
+
+export function tellDamage(context: BuildContext, { key, layer, reason, above }: Damage): void {
+  const what = `the snapshot ${short(key)}${layer ? ` of ${layer}` : ''}`
+  const others = above === 0 ? '' : ` with ${above} that stood on it`
+  const text = `${what} is damaged: ${reason}; dropped${others}, it will be built again`
+  context.emit({ type: 'warning', text })
 }
 
 export interface LockedJob extends StepJob {

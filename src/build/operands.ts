@@ -14,6 +14,7 @@ import { storedBase } from './bases.ts'
 import { holdBehind } from './behind.ts'
 import { buildChain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
+import { areSound, partsOf } from './damage.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 
 /** A disk to be looked at. */
@@ -146,10 +147,11 @@ async function built(
   last: string | undefined,
   { env, secrets }: SideOptions,
 ): Promise<Snapshot> {
-  const { found } = await planChain(context, source, upTo(source.layers, last), env)
+  const { found, base } = await planChain(context, source, upTo(source.layers, last), env)
   const top = found.at(-1)
   const ids = found.flatMap((there) => there?.manifest.id ?? [])
-  if (top && ids.length === found.length && (await context.store.hold(ids, context.signal))) {
+  const complete = top && ids.length === found.length && (await context.store.hold(ids, context.signal))
+  if (complete && (await areSound(context, ids, base?.digest))) {
     context.store.touch(ids)
     return top
   }
@@ -192,7 +194,13 @@ async function byId(context: BuildContext, name: string): Promise<Side> {
   }
   if (manifest) await context.store.hold([manifest.id], context.signal)
   const snapshot = manifest && (await context.store.get(snapshotId(manifest.id)))
-  if (snapshot) return await snapshotSide(context, snapshot, name)
+  if (snapshot) {
+    const parts = await partsOf(context, snapshot)
+    if (await areSound(context, parts.ids, parts.base)) return await snapshotSide(context, snapshot, name)
+    throw new VlbError('VLB_STORE_DAMAGED', `${name}, or what it stands on, is damaged`, {
+      hint: 'build it again: git vlb build',
+    })
+  }
   throw new VlbError(
     'VLB_LAYER_UNKNOWN',
     `"${printable(name)}" is no image file, no layer, no revision and no snapshot's key`,

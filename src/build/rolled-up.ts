@@ -11,6 +11,7 @@ import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results.ts'
 import { logHeading } from '../core/rolled-up.ts'
 import { allocatedBytes, sync } from '../host/files.ts'
+import { stampOverlay } from '../host/tables.ts'
 import { checkImage, copyDisk, nameBacking, rebaseOverlay, sameDisk } from '../image/qcow2.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
 import { logName, overlayName, snapshotReference } from '../store/local.ts'
@@ -114,8 +115,10 @@ async function merge(
   await nameBacking(overlay, backing.stored, backing.format, context.signal)
   await writeFile(join(work, logName), await logsOf(made, known))
   const packages = await takePackages(context, top, work)
+  const described = await describe(context, job, recordOf(made, top, known), top)
+  stampOverlay(overlay, described.nonce)
   return await context.store.put(work, {
-    ...(await describe(context, job, recordOf(made, top, known), top)),
+    ...described,
     digest: await overlayDigest(overlay, body),
     ...packages,
   })

@@ -1,4 +1,5 @@
 // What a snapshot says of itself: the versioned JSON file beside its overlay.
+import { createHash } from 'node:crypto'
 import type { DiskLayout } from './disk.ts'
 import type { ContentId, LayerKey, SnapshotId } from './ids.ts'
 import type { KeyInputs } from './key.ts'
@@ -22,6 +23,8 @@ export interface Manifest {
   fileBytes: number
   /** What layer.qcow2 holds, for `git vlb cache verify`; absent where an older git vlb built it. */
   digest?: OverlayDigest
+  /** Of its header and mapping tables alone, which is quick: looked at before it is read. */
+  tables?: string
   /** Bytes it takes on the host's disk. */
   bytes: number
   /** How long its script ran, with attach and detach. */
@@ -38,6 +41,8 @@ export interface Manifest {
   base?: string
   /** Of a rolled-up layer: what it was merged from, in order. */
   steps?: MergedStep[]
+  /** SHA-256 of all the rest. */
+  check?: string
 }
 
 /** SHA-256 of an overlay's first bytes, which name its backing file, and of all behind them. */
@@ -70,8 +75,22 @@ export function parseManifest(text: string): Manifest | undefined {
     maybeText(data.disk?.fstab) &&
     [data.parent, data.parentNonce, data.base].every(maybeText) &&
     (data.packages === undefined || areTexts(data.packages?.digest, data.packages?.state)) &&
+    !Number.isNaN(Date.parse(data.builtAt ?? '')) &&
     (data.steps === undefined || (Array.isArray(data.steps) && data.steps.every(isStep)))
-  return sound ? (data as Manifest) : undefined
+  if (!sound) return undefined
+  const { check, ...rest } = data as Manifest
+  // An older git vlb wrote none.
+  return check === undefined || check === checkOf(rest) ? (rest as Manifest) : undefined
+}
+
+/** As parseManifest reads it, with a digest of itself: no damage of it goes unnoticed. */
+export function manifestText(manifest: Manifest): string {
+  const { check: _, ...rest } = manifest
+  return `${JSON.stringify({ ...rest, check: checkOf(rest) }, null, 2)}\n`
+}
+
+function checkOf(manifest: Partial<Manifest>): string {
+  return createHash('sha256').update(JSON.stringify(manifest)).digest('hex')
 }
 
 function parse<T>(text: string): Partial<T> | null {
@@ -114,16 +133,17 @@ function isStep(step: Partial<MergedStep> | null): boolean {
   return areTexts(step?.layer, step?.key, step?.contentId, step?.builtAt) && areNumbers(step?.seconds)
 }
 
-/** What is written beside a base disk, or undefined if it is not that, or names a file that is none of its own. */
-export function parseBaseRecord(text: string): BaseRecord | undefined {
+/** What is written beside the base of that digest, or undefined if it is not that, or names a file that is none of its own. */
+export function parseBaseRecord(text: string, digest: string): BaseRecord | undefined {
   const data = parse<BaseRecord>(text)
   const sound =
     data?.format === 1 &&
-    areTexts(data.digest, data.source, data.addedAt) &&
+    data.digest === digest &&
+    areTexts(data.source, data.addedAt) &&
     (data.imageFormat === 'qcow2' || data.imageFormat === 'raw') &&
     data.file === `disk.${data.imageFormat}` &&
     areNumbers(data.fileBytes) &&
-    maybeText(data.sha256) &&
+    [data.sha256, data.tables].every(maybeText) &&
     isLayout(data.disk)
   return sound ? (data as BaseRecord) : undefined
 }
@@ -136,6 +156,8 @@ export interface BaseRecord {
   file: string
   imageFormat: 'qcow2' | 'raw'
   fileBytes: number
+  /** Of what all of it hangs on: a qcow2's tables, the beginning of a raw disk. */
+  tables?: string
   /** SHA-256 of that file; absent where an older git vlb brought it. */
   sha256?: string
   disk: Omit<DiskLayout, 'root'>

@@ -8,7 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { printable, VlbError } from '../core/errors.ts'
 import { formatBytes } from '../core/units.ts'
 import { shareWithGroup } from './files.ts'
-import { freeSpace, requireSpace } from './space.ts'
+
+import { freeSpace, isSpaceError, requireSpace, spaceError } from './space.ts'
 
 export interface DownloadOptions {
   signal: AbortSignal
@@ -20,9 +21,13 @@ const tries = 5
 /** A server that sends nothing for this long is given up on, in milliseconds. */
 const silence = 30_000
 
-/** Fetches `url` into `target` by way of `target.part`. Only http and https, also after redirects. */
-export async function download(url: string, target: string, options: DownloadOptions): Promise<void> {
+/**
+ * Fetches `url` into `target` by way of `target.part`. Only http and https, also after redirects. Tells whether an earlier run
+ * had a part of it.
+ */
+export async function download(url: string, target: string, options: DownloadOptions): Promise<'whole' | 'resumed'> {
   const part = `${target}.part`
+  const before = await sizeOf(part)
   // Another user of the store may have to go on with it.
   await (await open(part, 'a')).close()
   await shareWithGroup(part)
@@ -30,9 +35,10 @@ export async function download(url: string, target: string, options: DownloadOpt
     try {
       await fetchRest(url, part, options)
       await rename(part, target)
-      return
+      return before > 0 ? 'resumed' : 'whole'
     } catch (error) {
       options.signal.throwIfAborted()
+      if (isSpaceError(error)) throw spaceError(target, { cause: error })
       // A TypeError of fetch has a cause; one without is ours.
       if (error instanceof VlbError || (error instanceof TypeError && error.cause === undefined)) throw error
       const reason = reasonOf(error)
@@ -87,7 +93,12 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
     ? wholeSize(response.headers.get('content-range'))
     : Number(response.headers.get('content-length')) || undefined
   let done = resumed ? have : 0
-  if (total !== undefined) requireSpace(part, total - done)
+  try {
+    if (total !== undefined) requireSpace(part, total - done)
+  } catch (error) {
+    await response.body?.cancel()
+    throw error
+  }
   // A server that does not say how much it sends may send without end, and what nobody wants is not to fill the disk.
   const most = total ?? done + (free ?? Number.POSITIVE_INFINITY) * mostOfFree
   const count = new Transform({

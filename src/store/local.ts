@@ -6,12 +6,12 @@
 // and at some 50 layers exceed what the kernel takes (PATH_MAX). So snapshots are opened by way of chain/, where a link
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
-import { type LayerKey, type SnapshotId, short, snapshotId } from '../core/ids.ts'
-import { type Manifest, parseManifest } from '../core/manifest.ts'
+import { type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
+import { type Manifest, manifestText, parseManifest } from '../core/manifest.ts'
 import {
   explainWriteError,
   makeFolders,
@@ -24,7 +24,10 @@ import {
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { removeElsewhere } from '../host/run.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
+import { tablesDigest } from '../host/tables.ts'
+import { damageOf, liesAbout, lookInto } from './damage.ts'
 import { Lease } from './lease.ts'
+import { baseFolder, logName, overlayName } from './places.ts'
 import { type RegisteredProject, register } from './registry.ts'
 import type { Damage, Failure, Snapshot, Store } from './store.ts'
 
@@ -50,31 +53,20 @@ const folders = [
   'tmp',
 ]
 
-export const overlayName = 'layer.qcow2'
-export const logName = 'build.log'
-
-/** How an overlay names what backs it: while it is being built (or failed), in a folder below tmp/ (or failed/), and in chain/. */
-export interface BackingReference {
-  building: string
-  stored: string
-}
-
-export function snapshotReference(id: SnapshotId): BackingReference {
-  return { building: `../../chain/${id}.qcow2`, stored: `${id}.qcow2` }
-}
-
-export function baseReference(digest: string, file: string): BackingReference {
-  const path = `bases/${baseFolder(digest)}/${file}`
-  return { building: `../../${path}`, stored: `../${path}` }
-}
+export { type BackingReference, baseFolder, baseReference, logName, overlayName, snapshotReference } from './places.ts'
 
 export class LocalStore implements Store {
   readonly root: string
   readonly scratch: Scratch
   readonly lease: Lease
+  /** Digests of bases that are there, but not to be used any more. */
+  readonly damagedBases = new Set<string>()
   /** Whether something was put into it. */
   grown = false
   readonly #project: RegisteredProject | undefined
+  /** What this process has looked into, and what it dropped. */
+  readonly #sound = new Set<SnapshotId>()
+  readonly #dropped = new Set<SnapshotId>()
 
   /** `project` is what the store is used for: as soon as something is written, the store knows of it. */
   constructor(root: string, project?: RegisteredProject) {
@@ -126,11 +118,47 @@ export class LocalStore implements Store {
     const id = this.#currentId(key)
     const manifest = this.#manifest(id)
     if (manifest === undefined) return undefined
-    const reason = manifest === 'unreadable' ? 'its manifest is unreadable' : this.#damageOf(manifest)
-    if (reason === undefined) return await this.#snapshot(manifest as Manifest)
-    onDamage({ key, layer: manifest === 'unreadable' ? '' : manifest.layer, reason })
-    await this.#drop(id)
+    if (manifest === 'unreadable') {
+      onDamage({ key, layer: '', reason: 'its manifest is unreadable', above: await this.#drop(id) })
+      return undefined
+    }
+    if (manifest.key !== key && (id as string) !== key) {
+      // Not the snapshot, but what says that it is this key's is wrong.
+      await rm(this.path('keys', key), { force: true })
+      return await this.find(key, onDamage)
+    }
+    const reason = liesAbout(key, manifest) ? 'its manifest is not about it' : this.#damageOf(manifest)
+    if (reason === undefined) return await this.#snapshot(manifest)
+    onDamage({ key, layer: manifest.layer, reason, above: await this.#drop(id) })
     return undefined
+  }
+
+  /**
+   * Looks into snapshots that are going to be read, once for each: what is damaged is dropped, and `onDamage` told. False if
+   * any was. `whole`: all bytes of them, however often they were looked into.
+   */
+  async areSound(
+    ids: readonly SnapshotId[],
+    onDamage: (damage: Damage) => void,
+    how: 'tables' | 'whole' = 'tables',
+  ): Promise<boolean> {
+    const wanted = ids.filter((id) => how === 'whole' || !this.#sound.has(id))
+    const reasons = await Promise.all(
+      wanted.map(async (id) => {
+        const manifest = this.#manifest(id)
+        if (manifest === undefined) return undefined
+        if (manifest === 'unreadable')
+          return { id, key: id as string as LayerKey, layer: '', reason: 'its manifest is unreadable' }
+        const reason = await lookInto(this.path('snapshots', id), manifest, how)
+        if (reason === undefined) this.#sound.add(id)
+        return reason === undefined ? undefined : { id, key: manifest.key, layer: manifest.layer, reason }
+      }),
+    )
+    for (const damage of reasons) {
+      // It may have gone with one that it stands on.
+      if (damage && this.#manifest(damage.id) !== undefined) onDamage({ ...damage, above: await this.#drop(damage.id) })
+    }
+    return reasons.every((reason) => reason === undefined)
   }
 
   async get(id: SnapshotId): Promise<Snapshot | undefined> {
@@ -161,13 +189,15 @@ export class LocalStore implements Store {
     }
   }
 
-  /** Makes its name in chain/ if need be. */
+  /** Makes its name in chain/ if need be: qemu would follow another link to another disk. */
   async #snapshot(manifest: Manifest): Promise<Snapshot> {
     const file = this.path('chain', `${manifest.id}.qcow2`)
-    if (sizeOf(file) === undefined) {
-      await symlink(`../snapshots/${manifest.id}/${overlayName}`, file).catch((error: unknown) => {
-        if (!hasErrorCode(error, 'EEXIST')) throw error
-      })
+    const target = `../snapshots/${manifest.id}/${overlayName}`
+    const there = linkOf(file)
+    if (there !== target) {
+      const made = await this.scratch.file()
+      await symlink(target, made)
+      await rename(made, file)
     }
     return { manifest, file, log: this.path('snapshots', manifest.id, logName) }
   }
@@ -189,32 +219,42 @@ export class LocalStore implements Store {
   #manifest(id: SnapshotId): Manifest | 'unreadable' | undefined {
     try {
       const text = readFileSync(this.path('snapshots', id, 'manifest.json'), 'utf8')
-      return parseManifest(text) ?? 'unreadable'
+      const manifest = parseManifest(text)
+      return manifest?.id === id ? manifest : 'unreadable'
     } catch (error) {
       if (hasErrorCode(error, 'ENOENT', 'ENOTDIR')) return undefined
       throw error
     }
   }
 
-  /** Cheap checks only: a damage they miss is found by qemu on use. */
   #damageOf(manifest: Manifest): string | undefined {
-    const size = sizeOf(this.path('snapshots', manifest.id, overlayName))
-    if (size === undefined) return 'its overlay is missing'
-    if (size !== manifest.fileBytes) return `its overlay has ${size} bytes instead of ${manifest.fileBytes}`
-    if (manifest.parent !== undefined) {
-      const parent = this.#manifest(manifest.parent)
-      if (parent === undefined) return `its parent ${short(manifest.parent)} is missing`
-      if (parent === 'unreadable' || parent.nonce !== manifest.parentNonce)
-        return `its parent ${short(manifest.parent)} is not the one it was built on`
-    }
+    const parent = manifest.parent === undefined ? undefined : this.#manifest(manifest.parent)
+    const reason = damageOf(this.path('snapshots', manifest.id), manifest, parent)
+    if (reason !== undefined) return reason
     if (manifest.base !== undefined && sizeOf(this.path('bases', baseFolder(manifest.base))) === undefined)
       return 'its base is missing'
     return undefined
   }
 
-  /** Those that stand on it are dropped when they are found. */
-  async #drop(id: SnapshotId): Promise<void> {
-    await this.#bury(this.path('snapshots', id))
+  /** With all that stands on it, those on top first; returns how many that were. */
+  async #drop(id: SnapshotId): Promise<number> {
+    if (this.#dropped.has(id)) {
+      throw new VlbError('VLB_STORE_DAMAGED', `the snapshot ${id} was damaged again as soon as it was built`, {
+        hint: `does the disk under ${this.root} give back what is written to it? see: dmesg | tail`,
+      })
+    }
+    const all = await this.list()
+    const doomed = new Set([id])
+    for (let size = 0; size !== doomed.size; ) {
+      size = doomed.size
+      for (const { id: one, parent } of all) if (parent !== undefined && doomed.has(parent)) doomed.add(one)
+    }
+    for (const one of [...doomed].reverse()) {
+      await this.#bury(this.path('snapshots', one))
+      this.#sound.delete(one)
+    }
+    this.#dropped.add(id)
+    return doomed.size - 1
   }
 
   /** Removes a folder by way of tmp/, so that a half-removed one is never seen under its name. */
@@ -240,7 +280,8 @@ export class LocalStore implements Store {
     const overlay = join(staging, overlayName)
     // Whoever writes to a snapshot by mistake breaks all that stand on it.
     await chmod(overlay, 0o444)
-    await writeFile(join(staging, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`, { flag: 'wx' })
+    const tables = await tablesDigest(overlay)
+    await writeFile(join(staging, 'manifest.json'), manifestText({ ...manifest, tables }), { flag: 'wx' })
     await shareWithGroup(staging)
     await syncFolder(staging)
     // Left by later builds of the key that are gone by now: it would hide the one that comes.
@@ -255,7 +296,7 @@ export class LocalStore implements Store {
     await sync(this.path('snapshots'))
     if (manifest.id !== (manifest.key as string)) await this.write(['keys', manifest.key], `${manifest.id}\n`)
     await this.#bury(this.path('failed', manifest.key))
-    return await this.#snapshot(manifest)
+    return await this.#snapshot({ ...manifest, tables })
   }
 
   async list(): Promise<Manifest[]> {
@@ -336,9 +377,13 @@ export class LocalStore implements Store {
   }
 }
 
-/** `sha256:abc…` → `sha256-abc…`: a folder name. */
-export function baseFolder(digest: string): string {
-  return digest.replace(':', '-')
+/** Where a link leads; undefined where there is none. */
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 function renew(file: string): void {

@@ -42,6 +42,8 @@ export interface Damage {
   key: LayerKey
   layer: string
   reason: string
+  /** How many others stood on it, and were dropped with it. */
+  above: number
 }
 
 export interface Store {

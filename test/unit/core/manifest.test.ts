@@ -59,8 +59,8 @@ test('what lies beside a base: whole, or none; and it names no file but its own'
     ...{ format: 1, digest: 'sha256:ab', file: 'disk.raw', imageFormat: 'raw', fileBytes: 1, source: 'x', addedAt: '' },
     disk: { table: 'none', size: 1, partitions: [] },
   }
-  expect(parseBaseRecord(JSON.stringify(record))).toEqual(record)
+  expect(parseBaseRecord(JSON.stringify(record), record.digest)).toEqual(record)
   for (const change of [{ file: '../../x' }, { file: 'disk.qcow2' }, { disk: null }, { fileBytes: '1' }])
-    expect(parseBaseRecord(JSON.stringify({ ...record, ...change }))).toBeUndefined()
-  expect(parseBaseRecord(JSON.stringify(record).slice(0, 50))).toBeUndefined()
+    expect(parseBaseRecord(JSON.stringify({ ...record, ...change }), record.digest)).toBeUndefined()
+  expect(parseBaseRecord(JSON.stringify(record).slice(0, 50), record.digest)).toBeUndefined()
 })
