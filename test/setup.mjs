@@ -50,6 +50,7 @@ const testPackages = [
   'shellcheck',
   'busybox-static',
   'time',
+  'strace',
   'qemu-user-static',
   'binfmt-support',
   'chromium',

@@ -394,8 +394,14 @@ const usual: readonly Need[] = [
 ]
 
 /** A test with a rig of its own; afterwards nothing of it may be left on the host. */
-export function rigTest(name: string, body: (rig: Rig) => Promise<void>, needs: readonly Need[] = usual): void {
-  test(name, async (context) => {
+/** `timeout` in milliseconds, where the usual is too short. */
+export function rigTest(
+  name: string,
+  body: (rig: Rig) => Promise<void>,
+  needs: readonly Need[] = usual,
+  timeout?: number,
+): void {
+  test(name, { ...(timeout === undefined ? {} : { timeout }) }, async (context) => {
     const reason = whyNot(needs)
     if (reason) return context.skip(reason)
     const rig = new Rig()
