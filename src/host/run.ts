@@ -166,6 +166,11 @@ export function failure(tool: string, args: readonly string[], result: Failure):
       data: { vague: true },
     })
   }
+  if (/Input\/output error/.test(result.stderr)) {
+    return new VlbError('VLB_HOST_IO', `${tool}: ${result.stderr.trim().split('\n').at(-1)}`, {
+      hint: 'is a disk of this host failing? see: dmesg | tail',
+    })
+  }
   return new ToolError(tool, args, result)
 }
 
