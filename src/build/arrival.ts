@@ -9,6 +9,7 @@ import { blobOf, type Details, type SharedFile, type SharedLayer, type SharedSna
 import { packagesName, readPackageList } from '../core/packages.ts'
 import type { Step } from '../core/plan.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
+import { stampOverlay } from '../host/tables.ts'
 import { inspectDisk } from '../image/qcow2.ts'
 import { settleOverlay } from '../image/transport.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
@@ -170,6 +171,7 @@ async function accept(context: BuildContext, registry: Registry, arrived: Arrive
   await writeFile(join(work, logName), details.log)
   if (details.packages !== undefined) await writeFile(join(work, packagesName), details.packages)
   const { key, contentId, nonce, layer: name, disk, seconds, builtAt, packages, steps } = manifest
+  stampOverlay(overlay, nonce)
   return {
     format: 1,
     id: await freeId(context, key),

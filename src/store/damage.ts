@@ -2,8 +2,7 @@
 // disk is read: its mapping tables, too, so that nothing is read from the wrong place. A flipped byte in the data itself is
 // found by the digest of the whole file alone.
 import { join } from 'node:path'
-import { type LayerKey, short } from '../core/ids.ts'
-import { firstContentId, keyOf } from '../core/key.ts'
+import { short } from '../core/ids.ts'
 import type { Manifest } from '../core/manifest.ts'
 import { readHead, tablesDigest } from '../host/tables.ts'
 import { overlayDigest } from './digest.ts'
@@ -36,14 +35,6 @@ function standsOn({ parent, base }: Manifest, backing: string): boolean {
   if (parent !== undefined) return backing === snapshotReference(parent).stored
   if (base === undefined) return backing === ''
   return ['qcow2', 'raw'].some((format) => backing === baseReference(base, `disk.${format}`).stored)
-}
-
-/** Whether a manifest is about another key, or says what its own key was not made from. */
-export function liesAbout(key: LayerKey, manifest: Manifest): boolean {
-  if (manifest.key !== key || keyOf(manifest.inputs) !== key) return true
-  const { id, contentId, steps } = manifest
-  if (steps !== undefined) return contentId !== steps.at(-1)?.contentId
-  return contentId !== ((id as string) === key ? firstContentId(key) : (id as string))
 }
 
 /** What reading the tables, or for `whole` all of the overlay, finds. */

@@ -25,7 +25,7 @@ import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { removeElsewhere } from '../host/run.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import { tablesDigest } from '../host/tables.ts'
-import { damageOf, liesAbout, lookInto } from './damage.ts'
+import { damageOf, lookInto } from './damage.ts'
 import { Lease } from './lease.ts'
 import { baseFolder, logName, overlayName } from './places.ts'
 import { type RegisteredProject, register } from './registry.ts'
@@ -127,7 +127,7 @@ export class LocalStore implements Store {
       await rm(this.path('keys', key), { force: true })
       return await this.find(key, onDamage)
     }
-    const reason = liesAbout(key, manifest) ? 'its manifest is not about it' : this.#damageOf(manifest)
+    const reason = manifest.key !== key ? 'its manifest is about another' : this.#damageOf(manifest)
     if (reason === undefined) return await this.#snapshot(manifest)
     onDamage({ key, layer: manifest.layer, reason, above: await this.#drop(id) })
     return undefined
