@@ -9,9 +9,8 @@ import type { OnBytes, Registry } from './oci.ts'
 
 /** What a file of those pieces is called while it arrives. */
 export function partName({ parts }: SharedFile): string {
-  return `oci-${createHash('sha256')
-    .update(parts.map(({ digest }) => digest).join())
-    .digest('hex')}`
+  const digests = parts.map(({ digest }) => digest).join()
+  return `oci-${createHash('sha256').update(digests).digest('hex')}.part`
 }
 
 /** How much of it is here already. */

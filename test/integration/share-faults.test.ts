@@ -161,6 +161,8 @@ faultTest(
     rig.tool('mount', '-t', 'tmpfs', '-o', 'size=64M', 'tmpfs', store)
     try {
       b.git('config', 'vlb.store', store)
+      // The base is there, and the lower layer.
+      await b.ok('build', '--last', '10_a')
       let go = () => {}
       const until = new Promise<void>((resolve) => (go = resolve))
       registry.fault = (call) => {
@@ -168,7 +170,7 @@ faultTest(
         return isBlob(call, 'GET') && size > 2 ** 21 ? { waitAfter: 2 ** 20, until } : undefined
       }
       const running = rig.start(['pull'], { cwd: b.folder })
-      const arrived = () => registry.seen(/GET .*blobs\/sha256/).length > 3 && existsSync(join(store, 'downloads'))
+      const arrived = () => existsSync(join(store, 'downloads'))
       await expect.poll(arrived, { timeout: 60_000 }).toBe(true)
       await expect
         .poll(
