@@ -48,6 +48,9 @@ export async function pull(context: BuildContext, { revision, env }: PullRequest
         return { name, key, result, bytes: there?.manifest.bytes ?? 0 }
       })
       return { ok: true, remote: registry.name, layers, bytes, seconds: (Date.now() - started) / 1000 }
+    } catch (error) {
+      await remember(context, registry, error)
+      throw error
     } finally {
       registry.close()
     }
@@ -71,6 +74,7 @@ export async function pullForBuild(
     if (offer) await take(context, registry, { chain, offer, pulled })
   } catch (error) {
     context.signal.throwIfAborted()
+    await remember(context, registry, error)
     const space = error instanceof VlbError && error.code === 'VLB_HOST_SPACE'
     if (!isRemoteError(error) && !space) throw error
     tellRemoteError(context, error)
@@ -105,22 +109,25 @@ export async function take(context: BuildContext, registry: Registry, taking: Ta
     ? Promise.resolve({ snapshot: below })
     : bringBase(context, registry, chain, offer)
   ground.catch(() => {})
-  try {
-    await inParallel(context, wanted, 3, async (inner, layer) => {
-      const within = registry.within(inner.signal)
-      const own = bringLayer(inner, within, { layer, step: stepOf(chain, layer), on: ground })
-      ground = own.then((snapshot) => ({ snapshot }))
-      ground.catch(() => {})
+  // What is below a layer that fails is as good as before; what stands on it is of no use.
+  const stops = wanted.map(() => new AbortController())
+  let failed: { at: number; error: unknown } | undefined
+  await inParallel(context, [...wanted.entries()], 3, async (inner, [at, layer]) => {
+    const signal = AbortSignal.any([inner.signal, ...stops.slice(at, at + 1).map((stop) => stop.signal)])
+    const bringing = { layer, step: stepOf(chain, layer), on: ground }
+    const own = bringLayer({ ...inner, signal }, registry.within(signal), bringing)
+    ground = own.then((snapshot) => ({ snapshot }))
+    ground.catch(() => {})
+    try {
       await own
       taking.pulled.add(layer.manifest.key)
-    })
-  } catch (error) {
-    await remember(context, registry, error)
-    throw error
-  } finally {
-    // What it has open must be closed before anybody goes on.
-    await ground.catch(() => {})
-  }
+    } catch (error) {
+      if (!failed || at < failed.at) failed = { at, error }
+      for (const stop of stops.slice(at + 1)) stop.abort(error)
+    }
+  })
+  await ground.catch(() => {})
+  if (failed) throw failed.error
   return wanted.reduce((sum, { file }) => sum + file.size, share?.size ?? 0)
 }
 

@@ -8,6 +8,7 @@ import { parseRemote } from '../core/remote.ts'
 import { settingValues } from '../git/repo.ts'
 import { type Patience, readCertificates } from '../host/http.ts'
 import { Registry } from '../store/oci.ts'
+import { Connection } from '../store/oci-connection.ts'
 import { isDamaged } from '../store/shared.ts'
 import type { BuildContext } from './context.ts'
 
@@ -30,7 +31,7 @@ export async function openRemote(
   const remote = parseRemote(given, setting === undefined ? 'remote in vlb.yaml' : 'vlb.remote', new Set(insecure))
   const file = settings.get('remoteca')
   const ca = await readCertificates(file === undefined ? undefined : resolve(folder, file))
-  return new Registry({ remote, patience, signal: context.signal, ca, cwd: repo.cwd })
+  return new Registry(new Connection({ remote, patience, signal: context.signal, ca, cwd: repo.cwd }))
 }
 
 /** The same for a command that is about nothing else. */

@@ -1,28 +1,22 @@
 // Sends the snapshots of a chain to a registry: packs those that it lacks, uploads their pieces, and last of all writes the
 // manifests, from the bottom up. What is cut off in between leaves blobs that nobody sees.
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { gzip } from 'node:zlib'
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
-import type { BaseRecord } from '../core/manifest.ts'
 import {
   type Blob,
   blobOf,
   blobsOf,
   composeManifest,
-  type Details,
   parseSnapshot,
   type SharedFile,
   type SharedSnapshot,
   shareManifest,
 } from '../core/oci.ts'
-import { packagesName } from '../core/packages.ts'
 import { explainWriteError } from '../host/files.ts'
 import { requireSpace } from '../host/space.ts'
 import { pack, packingPays } from '../image/transport.ts'
-import { baseFolder } from '../store/local.ts'
 import type { Registry, Source } from '../store/oci.ts'
 import { cutFile } from '../store/oci-file.ts'
 import {
@@ -30,6 +24,7 @@ import {
   forgetDamage,
   hasDamage,
   isDamaged,
+  noteDamage,
   readShipment,
   type Shipment,
   writeShipment,
@@ -37,15 +32,8 @@ import {
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { inParallel } from './parallel.ts'
+import { type ChainToShip, type Parcel, parcelsOf } from './parcels.ts'
 import { offerOf } from './remote.ts'
-
-export interface ChainToShip {
-  /** From the bottom up; at least one. */
-  snapshots: readonly Snapshot[]
-  /** What they stand on. */
-  base: BaseRecord | undefined
-  shareBase: boolean
-}
 
 /** Requests that wait for one another's answers at a registry. */
 const atOnce = 4
@@ -62,14 +50,14 @@ export async function shipChain(context: BuildContext, registry: Registry, chain
   const keys = chain.snapshots.map(({ manifest }) => manifest.key)
   const missing = await missingKeys(context, registry, keys)
   if (missing.size === 0) return shared
-  const parcels = await parcelsOf(context, chain)
+  const parcels = await parcelsOf(context, registry.name, chain)
   const shipped = new Map<string, Shipment>()
   await inParallel(context, parcels, atOnce, async (inner, parcel) => {
     shipped.set(parcel.id, await ship(inner, registry.within(inner.signal), parcel, shared))
   })
   for (const [i, key] of keys.entries()) {
     if (!missing.has(key)) continue
-    await writeManifest(registry, compose(context, chain, i, shipped))
+    await writeManifest(context, registry, compose(context, chain, i, shipped))
     shared.written.add(key)
   }
   return shared
@@ -98,59 +86,6 @@ async function missingKeys(
   return missing
 }
 
-interface Disk {
-  path: string
-  format: 'qcow2' | 'raw'
-}
-
-/** A file of the store that is to go to a registry. */
-interface Parcel {
-  /** What its shipments are remembered by. */
-  id: string
-  nonce: string
-  task: string
-  disk: Disk
-  backing: Disk | undefined
-  /** Gzipped JSON. */
-  details: Buffer | undefined
-  /** The layer it counts for. */
-  key: LayerKey
-}
-
-async function parcelsOf(context: BuildContext, { snapshots, base, shareBase }: ChainToShip): Promise<Parcel[]> {
-  const { store } = context
-  const baseDisk = base && { path: store.path('bases', baseFolder(base.digest), base.file), format: base.imageFormat }
-  const parcels: Parcel[] = []
-  const first = snapshots[0]?.manifest
-  if (base && baseDisk && shareBase && first?.base !== undefined) {
-    const common = { disk: baseDisk, backing: undefined, details: undefined, key: first.key }
-    parcels.push({ ...baseShipment(base.digest), task: 'pushing the base', ...common })
-  }
-  for (const [i, { manifest, file, log }] of snapshots.entries()) {
-    const below = snapshots[i - 1]
-    const onBase = manifest.base === undefined ? undefined : baseDisk
-    parcels.push({
-      id: manifest.id,
-      nonce: manifest.nonce,
-      task: `pushing ${manifest.layer}`,
-      disk: { path: file, format: 'qcow2' },
-      backing: below ? { path: below.file, format: 'qcow2' } : onBase,
-      details: await packDetails(log, manifest.packages && store.path('snapshots', manifest.id, packagesName)),
-      key: manifest.key,
-    })
-  }
-  return parcels
-}
-
-/** The same bytes each time: gzip's header holds no time here. */
-async function packDetails(log: string, packages: string | undefined): Promise<Buffer> {
-  const details: Details = {
-    log: await readFile(log, 'utf8').catch(() => ''),
-    ...(packages === undefined ? {} : { packages: await readFile(packages, 'utf8') }),
-  }
-  return await promisify(gzip)(JSON.stringify(details))
-}
-
 /** Sees to it that the remote has all pieces of a file. */
 async function ship(context: BuildContext, registry: Registry, parcel: Parcel, shared: Shared): Promise<Shipment> {
   const { id, nonce, details } = parcel
@@ -159,11 +94,7 @@ async function ship(context: BuildContext, registry: Registry, parcel: Parcel, s
   const send = new Sending(context, registry, parcel, from?.slice(registry.remote.host.length + 1))
   if (details) await send.small(details)
   let file = known?.file
-  if (!file || (await send.lacking(file.parts)).length > 0) {
-    const made = await wrap(context, registry, parcel)
-    file = made.file
-    await send.pieces(made)
-  }
+  if (!file || (await send.lacking(file.parts)).length > 0) file = await sendWrapped(context, registry, parcel, send)
   shared.sent.set(parcel.key, (shared.sent.get(parcel.key) ?? 0) + send.sent)
   const places = [...new Set([...(known?.places ?? []), registry.name])]
   const shipment = { nonce, file, ...(details ? { details: blobOf(details) } : {}), places }
@@ -171,12 +102,31 @@ async function ship(context: BuildContext, registry: Registry, parcel: Parcel, s
   return shipment
 }
 
-/** The file as it travels, in pieces: packed, where that makes it smaller. */
-async function wrap(
+/** Once more where the registry turns out to keep a piece that it has damaged: then it is cut elsewhere. */
+async function sendWrapped(
   context: BuildContext,
   registry: Registry,
-  { disk, backing, task }: Parcel,
-): Promise<{ path: string; file: SharedFile }> {
+  parcel: Parcel,
+  send: Sending,
+): Promise<SharedFile> {
+  const made = await wrap(context, parcel)
+  for (let again = true; ; again = false) {
+    // What the registry holds damaged it keeps.
+    const avoid = (digest: string) => isDamaged(context.store, registry.name, digest)
+    const file = await cutFile(made, { avoid, signal: context.signal })
+    try {
+      await send.pieces(made, file)
+      return file
+    } catch (error) {
+      const digest = error instanceof VlbError ? error.data?.['digest'] : undefined
+      if (!again || typeof digest !== 'string') throw error
+      await noteDamage(context.store, registry.name, digest)
+    }
+  }
+}
+
+/** The file as it travels: packed, where that makes it smaller. */
+async function wrap(context: BuildContext, { disk, backing, task }: Parcel): Promise<string> {
   const { store, signal } = context
   let { path } = disk
   if (await packingPays(path)) {
@@ -189,9 +139,7 @@ async function wrap(
       throw explainWriteError(error, store.root)
     })
   }
-  // What the registry holds damaged it keeps, so the file is cut elsewhere.
-  const avoid = (digest: string) => isDamaged(store, registry.name, digest)
-  return { path, file: await cutFile(path, { avoid, signal }) }
+  return path
 }
 
 /** The uploads of one parcel. */
@@ -225,7 +173,7 @@ class Sending {
     for (const one of await this.lacking([blob])) await this.#upload(one, bytes, () => {})
   }
 
-  async pieces({ path, file }: { path: string; file: SharedFile }): Promise<void> {
+  async pieces(path: string, file: SharedFile): Promise<void> {
     const lacking = new Set(await this.lacking(file.parts))
     const total = [...lacking].reduce((sum, { size }) => sum + size, 0)
     const { task } = this.#parcel
@@ -279,8 +227,12 @@ function compose(
   return { format: 1, key, contentId, arch, base: { digest, disk, source, file }, layers }
 }
 
-async function writeManifest(registry: Registry, snapshot: SharedSnapshot): Promise<void> {
-  const { config, manifest } = composeManifest(snapshot)
+async function writeManifest(context: BuildContext, registry: Registry, snapshot: SharedSnapshot): Promise<void> {
+  let padding = ''
+  // One that the registry has damaged it would keep: a blank makes another of it.
+  while (await isDamaged(context.store, registry.name, blobOf(composeManifest(snapshot, padding).config).digest))
+    padding += ' '
+  const { config, manifest } = composeManifest(snapshot, padding)
   const wrong = parseSnapshot(config, snapshot.key, blobsOf(snapshot))
   if (typeof wrong === 'string') {
     const name = snapshot.layers.at(-1)?.manifest.layer

@@ -97,9 +97,9 @@ export function blobOf(bytes: Buffer | string): Blob {
   return { digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}`, size: Buffer.byteLength(bytes) }
 }
 
-/** Config and manifest of a snapshot; with the same input always the same bytes. */
-export function composeManifest(snapshot: SharedSnapshot): { config: string; manifest: string } {
-  const config = `${JSON.stringify(snapshot)}\n`
+/** Config and manifest of a snapshot; with the same input always the same bytes. `padding`: blanks behind the config. */
+export function composeManifest(snapshot: SharedSnapshot, padding = ''): { config: string; manifest: string } {
+  const config = `${JSON.stringify(snapshot)}${padding}\n`
   const top = snapshot.layers.at(-1)?.manifest
   const manifest = {
     schemaVersion: 2,

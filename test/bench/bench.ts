@@ -9,6 +9,7 @@ import { hookRows } from './hook.ts'
 import { Lab } from './lab.ts'
 import { largeRows } from './large.ts'
 import { machine, page, plainTable } from './page.ts'
+import { registryRows } from './registry.ts'
 import { rollupRows } from './rollup.ts'
 import { statusRows } from './status.ts'
 import { storeRows } from './store.ts'
@@ -30,6 +31,7 @@ const rows = [
   ...(only === 'large' ? largeRows(lab) : []),
   ...(only === undefined || only === 'rollup' ? rollupRows(lab) : []),
   ...(only === undefined || only === 'hook' ? hookRows(lab) : []),
+  ...(only === undefined || only === 'registry' ? registryRows(lab) : []),
   ...(only === undefined || only === 'debian' ? debianRows(lab) : []),
   ...(only === undefined || only === 'boot' ? bootRows(lab) : []),
 ]

@@ -82,7 +82,10 @@ faultTest('a pull that is killed leaves no snapshot, and the next one goes on wh
 
 faultTest('damage to what an earlier run left is found, and that is fetched again', async (rig, registry) => {
   await rig.ok('push')
-  registry.fault = (call) => (isBlob(call, 'GET') && call.nth > 2 ? { cutAfter: 1000 } : undefined)
+  registry.fault = (call) => {
+    if (!isBlob(call, 'GET') || call.nth <= 2) return undefined
+    return call.nth <= 4 ? { cutAfter: 1000 } : { status: 503 }
+  }
   const b = new Clone(rig, 'b')
   expect((await b.vlb('pull')).code).toBe(2)
   for (const name of readdirSync(b.store('downloads'))) writeFileSync(b.store('downloads', name), 'x'.repeat(5000))

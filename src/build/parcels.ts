@@ -1,0 +1,90 @@
+// What of a chain is sent to a registry: a file of the store each, with what is told besides.
+import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import type { LayerKey } from '../core/ids.ts'
+import type { BaseRecord } from '../core/manifest.ts'
+import { blobOf, type Details } from '../core/oci.ts'
+import { packagesName } from '../core/packages.ts'
+import { baseFolder } from '../store/local.ts'
+import { baseShipment, isDamaged } from '../store/shared.ts'
+import type { Snapshot } from '../store/store.ts'
+import type { BuildContext } from './context.ts'
+
+export interface ChainToShip {
+  /** From the bottom up; at least one. */
+  snapshots: readonly Snapshot[]
+  /** What they stand on. */
+  base: BaseRecord | undefined
+  shareBase: boolean
+}
+
+interface Disk {
+  path: string
+  format: 'qcow2' | 'raw'
+}
+
+/** A file of the store that is to go to a registry. */
+export interface Parcel {
+  /** What its shipments are remembered by. */
+  id: string
+  nonce: string
+  task: string
+  disk: Disk
+  backing: Disk | undefined
+  /** Gzipped JSON. */
+  details: Buffer | undefined
+  /** The layer it counts for. */
+  key: LayerKey
+}
+
+/** `place`: the registry's repository that they go to. */
+export async function parcelsOf(
+  context: BuildContext,
+  place: string,
+  { snapshots, base, shareBase }: ChainToShip,
+): Promise<Parcel[]> {
+  const { store } = context
+  const baseDisk = base && { path: store.path('bases', baseFolder(base.digest), base.file), format: base.imageFormat }
+  const parcels: Parcel[] = []
+  const first = snapshots[0]?.manifest
+  if (base && baseDisk && shareBase && first?.base !== undefined) {
+    const common = { disk: baseDisk, backing: undefined, details: undefined, key: first.key }
+    parcels.push({ ...baseShipment(base.digest), task: 'pushing the base', ...common })
+  }
+  for (const [i, { manifest, file, log }] of snapshots.entries()) {
+    const below = snapshots[i - 1]
+    const onBase = manifest.base === undefined ? undefined : baseDisk
+    parcels.push({
+      id: manifest.id,
+      nonce: manifest.nonce,
+      task: `pushing ${manifest.layer}`,
+      disk: { path: file, format: 'qcow2' },
+      backing: below ? { path: below.file, format: 'qcow2' } : onBase,
+      details: await packDetails(
+        (digest) => isDamaged(store, place, digest),
+        log,
+        manifest.packages && store.path('snapshots', manifest.id, packagesName),
+      ),
+      key: manifest.key,
+    })
+  }
+  return parcels
+}
+
+/** The same bytes each time: gzip's header holds no time here. Others, where a registry has those damaged. */
+async function packDetails(
+  damaged: (digest: string) => Promise<boolean>,
+  log: string,
+  packages: string | undefined,
+): Promise<Buffer> {
+  const details: Details = {
+    log: await readFile(log, 'utf8').catch(() => ''),
+    ...(packages === undefined ? {} : { packages: await readFile(packages, 'utf8') }),
+  }
+  const levels = [6, 9, 1]
+  for (;;) {
+    const packed = await promisify(gzip)(JSON.stringify(details), { level: levels.shift() ?? 6 })
+    if (levels.length === 0 || !(await damaged(blobOf(packed).digest))) return packed
+  }
+}
