@@ -12,6 +12,7 @@ import gcPage from '../../docs/git-vlb-gc.1.md'
 import hooksPage from '../../docs/git-vlb-hooks.1.md'
 import initPage from '../../docs/git-vlb-init.1.md'
 import logPage from '../../docs/git-vlb-log.1.md'
+import lsRemotePage from '../../docs/git-vlb-ls-remote.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
 import prebuildPage from '../../docs/git-vlb-prebuild.1.md'
 import pullPage from '../../docs/git-vlb-pull.1.md'
@@ -43,6 +44,7 @@ export const verbs: readonly Verb[] = [
   { name: 'build', page: buildPage, load: async () => (await import('./build.ts')).build },
   { name: 'push', page: pushPage, load: async () => (await import('./push.ts')).push },
   { name: 'pull', page: pullPage, load: async () => (await import('./pull.ts')).pull },
+  { name: 'ls-remote', page: lsRemotePage, load: async () => (await import('./ls-remote.ts')).lsRemote },
   { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
   { name: 'rollup', page: rollupPage, load: async () => (await import('./rollup.ts')).rollup },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },

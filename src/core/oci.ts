@@ -167,6 +167,32 @@ export function parseOciManifest(text: string): { config: Blob; blobs: Blob[] } 
   return { config, blobs: blobs as Blob[] }
 }
 
+export interface Summary {
+  layer: string
+  /** ISO 8601, or '' where it does not say. */
+  builtAt: string
+  /** Of the layer itself; of the whole chain with its base. */
+  bytes: number
+  chainBytes: number
+}
+
+/** What a manifest says of its snapshot, for a list; undefined if it is none of ours. */
+export function summaryOf(text: string): Summary | undefined {
+  const found = parseOciManifest(text)
+  if (typeof found === 'string') return undefined
+  const { annotations, layers } = parseJson(text) as Partial<Descriptor> & { layers: Partial<Descriptor>[] }
+  const index = ({ annotations: own }: Partial<Descriptor>) => Number(own?.['vnd.git-vlb.layer'] ?? -1)
+  const top = Math.max(...layers.map(index))
+  const sum = (some: Partial<Descriptor>[]) => some.reduce((total, { size = 0 }) => total + size, 0)
+  const builtAt = String(annotations?.['org.opencontainers.image.created'] ?? '')
+  return {
+    layer: String(annotations?.['org.opencontainers.image.title'] ?? ''),
+    builtAt: Number.isNaN(Date.parse(builtAt)) ? '' : builtAt,
+    bytes: sum(layers.filter((one) => index(one) === top)),
+    chainBytes: sum(layers),
+  }
+}
+
 function toBlob(given: Partial<Descriptor> | null): Blob | undefined {
   const { digest, size } = given ?? {}
   const sound = typeof digest === 'string' && /^sha256:[0-9a-f]{64}$/.test(digest) && Number.isSafeInteger(size)

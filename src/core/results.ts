@@ -231,6 +231,25 @@ export interface PullResult {
   seconds: number
 }
 
+export interface RemoteSnapshot {
+  layer: string
+  key: string
+  /** Of the layer; of all that it stands on, too. */
+  bytes: number
+  chainBytes: number
+  /** ISO 8601; null if it does not say. */
+  builtAt: string | null
+  /** The store has a snapshot of that key. */
+  here: boolean
+}
+
+export interface RemoteListResult {
+  ok: boolean
+  remote: string
+  /** The newest first. */
+  snapshots: RemoteSnapshot[]
+}
+
 export interface InitResult {
   directory: string
   template: string
@@ -496,6 +515,7 @@ export type CommandResult =
   | { kind: 'completion'; data: { shell: string; script: string } }
   | { kind: 'test-boot'; data: BootResult; tap?: boolean }
   | { kind: 'cloud-init'; data: SeedResult }
+  | { kind: 'ls-remote'; data: RemoteListResult }
   | { kind: 'push'; data: PushResult }
   | { kind: 'pull'; data: PullResult }
   | { kind: 'gc'; data: GcResult }

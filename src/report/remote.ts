@@ -1,8 +1,8 @@
 // What was pushed or pulled, as text.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type { PulledLayer, PullResult, PushedLayer, PushResult } from '../core/results.ts'
-import { formatBytes, formatSeconds } from '../core/units.ts'
+import type { PulledLayer, PullResult, PushedLayer, PushResult, RemoteListResult } from '../core/results.ts'
+import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'
 
@@ -29,6 +29,22 @@ export function pullText({ layers, remote, bytes, seconds }: PullResult, style: 
   const rows = layers.map((layer) => row(layer, pullLooks[layer.result], style))
   const what = bytes > 0 ? `${formatBytes(bytes)} pulled from` : 'nothing pulled from'
   return text(rows, `${what} ${printable(remote)} in ${formatSeconds(seconds)}`, style)
+}
+
+export function remoteText({ remote, snapshots }: RemoteListResult, style: Style): string {
+  const rows = snapshots.map(({ layer, key, bytes, chainBytes, builtAt, here }) => [
+    printable(layer, 80),
+    style('dim', short(key)),
+    formatBytes(bytes),
+    formatBytes(chainBytes),
+    builtAt === null ? '' : `${formatAge((Date.now() - Date.parse(builtAt)) / 1000)} ago`,
+    here ? 'here' : '',
+  ])
+  const head = ['layer', 'key', 'size', 'with all below', 'built', ''].map((word) => style('dim', word))
+  const count = snapshots.length === 1 ? '1 snapshot' : `${snapshots.length} snapshots`
+  const list =
+    rows.length === 0 ? '' : `${table([head, ...rows], ['left', 'left', 'right', 'right', 'right', 'left'])}\n`
+  return `${list}${style('dim', `${count} at ${printable(remote)}`)}\n`
 }
 
 type Look = (typeof pushLooks)[PushedLayer['result']] | (typeof pullLooks)[PulledLayer['result']]

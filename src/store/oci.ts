@@ -50,6 +50,26 @@ export class Registry {
     })
   }
 
+  /** All its tags, in no order; none of a repository that is not there. */
+  async tags(): Promise<string[]> {
+    const tags: string[] = []
+    for (let path: string | undefined = 'tags/list?n=1000'; path !== undefined; ) {
+      const page: TagPage = await this.#connection.again('listing tags', async () => await this.#tagPage(path ?? ''))
+      tags.push(...page.tags)
+      path = page.next
+    }
+    return tags
+  }
+
+  async #tagPage(path: string): Promise<TagPage> {
+    const response = await this.#connection.ask({ method: 'GET', path, ok: [200, 404] })
+    const text = (await readBody(response, 2 ** 24)).toString('utf8')
+    if (response.status === 404) return { tags: [], next: undefined }
+    // Link: </v2/NAME/tags/list?last=x&n=1000>; rel="next"
+    const query = /<[^>]*tags\/list\?([^>]*)>/.exec(String(response.headers['link'] ?? ''))?.[1]
+    return { tags: tagsIn(text), next: query === undefined ? undefined : `tags/list?${query}` }
+  }
+
   async hasTag(tag: string): Promise<boolean> {
     const headers = { accept: mediaTypes.manifest }
     return await this.#connection.again('looking for a manifest', async () => {
@@ -232,6 +252,20 @@ export class Registry {
       patience,
     }
     await this.#connection.ask(ask).then(dump, () => {})
+  }
+}
+
+interface TagPage {
+  tags: string[]
+  next: string | undefined
+}
+
+function tagsIn(text: string): string[] {
+  try {
+    const { tags } = JSON.parse(text) as { tags?: unknown }
+    return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : []
+  } catch {
+    throw new ConnectionError('it lists no tags')
   }
 }
 

@@ -65,6 +65,14 @@ async function contract(rig: Rig): Promise<void> {
   await b.ok('push')
   rig.layer('30_c', 'cat /a > /c')
   expect(await rig.build()).toEqual(['10_a cached', '20_b cached', '30_c pulled'])
+  const { snapshots } = await rig.json('ls-remote')
+  expect(snapshots.map(({ layer, here }: { layer: string; here: boolean }) => `${layer} ${here}`)).toEqual([
+    '30_c true',
+    '20_b true',
+    '10_a true',
+  ])
+  expect(snapshots[1].bytes).toBeGreaterThan(2 ** 21)
+  expect(snapshots[0].chainBytes).toBeGreaterThan(snapshots[1].chainBytes)
 }
 
 registryTest('the contract: an open registry', {}, contract)

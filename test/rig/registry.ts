@@ -98,7 +98,20 @@ export class FaultyRegistry {
     if (rest.startsWith('manifests/')) return await this.#manifest(call, `${name}:${rest.slice(10)}`, request, response)
     if (rest.startsWith('blobs/uploads/')) return await this.#upload(call, name, request, response, fault)
     if (rest.startsWith('blobs/')) return await this.#blob(call, rest.slice(6), response, fault)
+    const list = /^\/v2\/(.+)\/tags\/list$/.exec(url.pathname)?.[1]
+    if (list !== undefined) return this.#tags(call, list, response)
     response.writeHead(200).end('{}')
+  }
+
+  /** Two at a time. */
+  #tags({ query }: Call, name: string, response: ServerResponse): void {
+    const all = [...this.manifests.keys()]
+      .filter((tag) => tag.startsWith(`${name}:`))
+      .map((tag) => tag.split(':')[1] ?? '')
+    const rest = all.sort().filter((tag) => tag > (query.get('last') ?? ''))
+    const tags = rest.slice(0, 2)
+    const link = { link: `</v2/${name}/tags/list?n=2&last=${tags.at(-1)}>; rel="next"` }
+    response.writeHead(200, rest.length > 2 ? link : {}).end(JSON.stringify({ name, tags }))
   }
 
   async #manifest(call: Call, tag: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
