@@ -5,7 +5,7 @@ import type { RemoteListResult, RemoteSnapshot } from '../core/results.ts'
 import type { BuildContext } from './context.ts'
 import { inParallel } from './parallel.ts'
 import { loadWorkingTree } from './project.ts'
-import { needRemote } from './remote.ts'
+import { needRemote, signerOf } from './remote.ts'
 
 export async function listRemote(context: BuildContext): Promise<RemoteListResult> {
   const source = await loadWorkingTree(context.project)
@@ -18,7 +18,11 @@ export async function listRemote(context: BuildContext): Promise<RemoteListResul
         const summary = text === undefined ? undefined : summaryOf(text)
         if (!summary) return []
         const here = (await context.store.get(snapshotId(layerKey(key)))) !== undefined
-        return [{ ...summary, key, builtAt: summary.builtAt || null, here }]
+        const { layer, bytes, chainBytes, builtAt, config, signature } = summary
+        const signer = (await signerOf(context, { key, config, signature })) ?? null
+        return [
+          { layer, key, bytes, chainBytes, builtAt: builtAt || null, here, signer: signer === 'bad' ? null : signer },
+        ]
       })
       const newest = (a: RemoteSnapshot, b: RemoteSnapshot) => ((a.builtAt ?? '') < (b.builtAt ?? '') ? 1 : -1)
       return { ok: true, remote: registry.name, snapshots: found.flat().sort(newest) }

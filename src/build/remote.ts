@@ -3,9 +3,10 @@ import { resolve } from 'node:path'
 import type { Config } from '../core/config.ts'
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
-import { blobsOf, configLimit, parseOciManifest, parseSnapshot, type SharedSnapshot } from '../core/oci.ts'
+import { blobsOf, configLimit, parseOciManifest, parseSnapshot, type SharedSnapshot, statementOf } from '../core/oci.ts'
 import { parseRemote } from '../core/remote.ts'
-import { settingValues } from '../git/repo.ts'
+import { settingFlag, settingValues } from '../git/repo.ts'
+import { verifyText } from '../git/signatures.ts'
 import { type Patience, readCertificates } from '../host/http.ts'
 import { Registry } from '../store/oci.ts'
 import { Connection } from '../store/oci-connection.ts'
@@ -43,6 +44,24 @@ export async function needRemote(context: BuildContext, config: Config): Promise
   })
 }
 
+/** Whether only what is signed by somebody known is taken from remotes. */
+export async function requiresSignature({ project }: BuildContext): Promise<boolean> {
+  if (!project.settings.has('requiresignature')) return false
+  return (await settingFlag(project.repo, 'vlb.requireSignature')) ?? false
+}
+
+/** Who signed that a config is what a key has; undefined for a signature of nobody known, and where there is none. */
+export async function signerOf(
+  context: BuildContext,
+  { key, config, signature }: { key: string; config: string; signature: string | undefined },
+): Promise<string | undefined | 'bad'> {
+  if (signature === undefined) return undefined
+  const folder = await context.store.scratch.folder()
+  const verdict = await verifyText(context.project.repo, statementOf(key, config), signature, folder)
+  if (verdict.state === 'bad') return 'bad'
+  return verdict.state === 'good' ? verdict.signer : undefined
+}
+
 /** What a remote has of a key, checked as far as it can be before its blobs are here; undefined if that is nothing sound. */
 export async function offerOf(
   context: BuildContext,
@@ -59,6 +78,10 @@ export async function offerOf(
   }
   if (typeof manifest === 'string') return refuse(manifest)
   if (await isDamaged(context.store, registry.name, manifest.config.digest)) return undefined
+  const signer = await signerOf(context, { key, config: manifest.config.digest, signature: manifest.signature })
+  if (signer === 'bad') return refuse('its signature does not fit it')
+  if (signer === undefined && (await requiresSignature(context)))
+    return refuse(manifest.signature === undefined ? 'it is not signed' : 'it is signed by nobody known here')
   const config = (await registry.blob(manifest.config, configLimit)).toString('utf8')
   const snapshot = parseSnapshot(config, key, manifest.blobs)
   if (typeof snapshot === 'string') return refuse(snapshot)

@@ -13,7 +13,10 @@ import {
   type SharedFile,
   type SharedSnapshot,
   shareManifest,
+  statementOf,
 } from '../core/oci.ts'
+import { settingFlag } from '../git/repo.ts'
+import { signText } from '../git/signatures.ts'
 import { explainWriteError } from '../host/files.ts'
 import { requireSpace } from '../host/space.ts'
 import { pack, packingPays } from '../image/transport.ts'
@@ -33,7 +36,7 @@ import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { inParallel } from './parallel.ts'
 import { type ChainToShip, type Parcel, parcelsOf } from './parcels.ts'
-import { offerOf } from './remote.ts'
+import { offerOf, requiresSignature } from './remote.ts'
 
 /** Requests that wait for one another's answers at a registry. */
 const atOnce = 4
@@ -50,6 +53,7 @@ export async function shipChain(context: BuildContext, registry: Registry, chain
   const keys = chain.snapshots.map(({ manifest }) => manifest.key)
   const missing = await missingKeys(context, registry, keys)
   if (missing.size === 0) return shared
+  const signs = await signsAlways(context)
   const parcels = await parcelsOf(context, registry.name, chain)
   const shipped = new Map<string, Shipment>()
   await inParallel(context, parcels, atOnce, async (inner, parcel) => {
@@ -57,7 +61,7 @@ export async function shipChain(context: BuildContext, registry: Registry, chain
   })
   for (const [i, key] of keys.entries()) {
     if (!missing.has(key)) continue
-    await writeManifest(context, registry, compose(context, chain, i, shipped))
+    await writeManifest(context, registry, compose(context, chain, i, shipped), signs)
     shared.written.add(key)
   }
   return shared
@@ -73,7 +77,7 @@ async function missingKeys(
   keys: readonly LayerKey[],
 ): Promise<Set<LayerKey>> {
   // Only after bad news is it worth more than one request each to look closer.
-  const doubtful = await hasDamage(context.store, registry.name)
+  const doubtful = (await hasDamage(context.store, registry.name)) || (await requiresSignature(context))
   const has = async (key: LayerKey) =>
     doubtful ? (await offerOf(context, registry, key)) !== undefined : await registry.hasTag(key)
   const [top, ...below] = [...keys].reverse()
@@ -84,6 +88,11 @@ async function missingKeys(
     if (!(await has(key))) missing.add(key)
   })
   return missing
+}
+
+async function signsAlways({ project }: BuildContext): Promise<boolean> {
+  const own = project.settings.has('sign') ? await settingFlag(project.repo, 'vlb.sign') : undefined
+  return own ?? (await settingFlag(project.repo, 'commit.gpgSign')) ?? false
 }
 
 /** Sees to it that the remote has all pieces of a file. */
@@ -227,12 +236,21 @@ function compose(
   return { format: 1, key, contentId, arch, base: { digest, disk, source, file }, layers }
 }
 
-async function writeManifest(context: BuildContext, registry: Registry, snapshot: SharedSnapshot): Promise<void> {
+async function writeManifest(
+  context: BuildContext,
+  registry: Registry,
+  snapshot: SharedSnapshot,
+  signs: boolean,
+): Promise<void> {
   let padding = ''
   // One that the registry has damaged it would keep: a blank makes another of it.
   while (await isDamaged(context.store, registry.name, blobOf(composeManifest(snapshot, padding).config).digest))
     padding += ' '
-  const { config, manifest } = composeManifest(snapshot, padding)
+  const { config } = composeManifest(snapshot, padding)
+  const signature = signs
+    ? await signText(context.project.repo, statementOf(snapshot.key, blobOf(config).digest))
+    : undefined
+  const { manifest } = composeManifest(snapshot, padding, signature)
   const wrong = parseSnapshot(config, snapshot.key, blobsOf(snapshot))
   if (typeof wrong === 'string') {
     const name = snapshot.layers.at(-1)?.manifest.layer

@@ -98,7 +98,11 @@ export function blobOf(bytes: Buffer | string): Blob {
 }
 
 /** Config and manifest of a snapshot; with the same input always the same bytes. `padding`: blanks behind the config. */
-export function composeManifest(snapshot: SharedSnapshot, padding = ''): { config: string; manifest: string } {
+export function composeManifest(
+  snapshot: SharedSnapshot,
+  padding = '',
+  signature?: string,
+): { config: string; manifest: string } {
   const config = `${JSON.stringify(snapshot)}${padding}\n`
   const top = snapshot.layers.at(-1)?.manifest
   const manifest = {
@@ -111,9 +115,20 @@ export function composeManifest(snapshot: SharedSnapshot, padding = ''): { confi
       'org.opencontainers.image.title': top?.layer ?? '',
       'org.opencontainers.image.created': top?.builtAt ?? '',
       'vnd.git-vlb.key': snapshot.key,
+      ...(signature === undefined ? {} : { [signatureName]: signature }),
     },
   }
   return { config, manifest: JSON.stringify(manifest) }
+}
+
+const signatureName = 'vnd.git-vlb.signature'
+
+/**
+ * What is signed of a snapshot. The config names all blobs of the chain by their digests; with the key, a manifest cannot
+ * pass for that of another one.
+ */
+export function statementOf(key: string, config: string): string {
+  return `git-vlb snapshot 1\nkey ${key}\nconfig ${config}\n`
 }
 
 interface Descriptor extends Blob {
@@ -152,22 +167,28 @@ function describeFile({ parts }: SharedFile, mediaType: string, name: string, la
 }
 
 /** The descriptors of a manifest, or why it is none of ours. */
-export function parseOciManifest(text: string): { config: Blob; blobs: Blob[] } | string {
+export function parseOciManifest(
+  text: string,
+): { config: Blob; blobs: Blob[]; signature: string | undefined } | string {
   const data = parseJson(text) as Partial<{
     schemaVersion: number
     artifactType: string
     config: Partial<Descriptor>
     layers: Partial<Descriptor>[]
+    annotations: Record<string, unknown>
   }> | null
   if (data?.schemaVersion !== 2 || !Array.isArray(data.layers)) return 'it is no image manifest'
   if (data.config?.mediaType !== mediaTypes.config) return 'it is no snapshot of git vlb'
   const config = toBlob(data.config)
   const blobs = data.layers.map(toBlob)
   if (!config || blobs.some((blob) => !blob)) return 'a descriptor of its is not valid'
-  return { config, blobs: blobs as Blob[] }
+  const signature = data.annotations?.[signatureName]
+  return { config, blobs: blobs as Blob[], signature: typeof signature === 'string' ? signature : undefined }
 }
 
 export interface Summary {
+  config: string
+  signature: string | undefined
   layer: string
   /** ISO 8601, or '' where it does not say. */
   builtAt: string
@@ -186,6 +207,8 @@ export function summaryOf(text: string): Summary | undefined {
   const sum = (some: Partial<Descriptor>[]) => some.reduce((total, { size = 0 }) => total + size, 0)
   const builtAt = String(annotations?.['org.opencontainers.image.created'] ?? '')
   return {
+    config: found.config.digest,
+    signature: found.signature,
     layer: String(annotations?.['org.opencontainers.image.title'] ?? ''),
     builtAt: Number.isNaN(Date.parse(builtAt)) ? '' : builtAt,
     bytes: sum(layers.filter((one) => index(one) === top)),

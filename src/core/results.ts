@@ -241,6 +241,8 @@ export interface RemoteSnapshot {
   builtAt: string | null
   /** The store has a snapshot of that key. */
   here: boolean
+  /** Who signed it, of those whom git trusts; else null. */
+  signer: string | null
 }
 
 export interface RemoteListResult {

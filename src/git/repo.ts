@@ -123,6 +123,17 @@ export async function settingValues(repo: Repository, name: string): Promise<str
   return answer === undefined ? [] : answer.split('\0').slice(0, -1)
 }
 
+/** A setting that is a path, with `~` as git understands it (git-config(1), --type=path). */
+export async function settingPath(repo: Repository, name: string): Promise<string | undefined> {
+  return await gitAsk(repo.cwd, ['config', '--type=path', '--get', name])
+}
+
+/** A setting that is true or false; undefined if it is not set. */
+export async function settingFlag(repo: Repository, name: string): Promise<boolean | undefined> {
+  const answer = await gitAsk(repo.cwd, ['config', '--type=bool', '--get', name])
+  return answer === undefined ? undefined : answer === 'true'
+}
+
 /** The branch that HEAD is on; undefined where it is detached. */
 export async function currentBranch(repo: Repository): Promise<string | undefined> {
   return await gitAsk(repo.cwd, ['symbolic-ref', '--quiet', '--short', 'HEAD'])

@@ -95,10 +95,10 @@ export async function run(tool: string, args: readonly string[], options: RunOpt
 export async function ask(
   tool: string,
   args: readonly string[],
-  options: Pick<RunOptions, 'cwd' | 'env' | 'ok'> = {},
+  options: Pick<RunOptions, 'cwd' | 'env' | 'ok'> & { input?: string } = {},
 ): Promise<Output> {
   const child = spawn(tool, args, options)
-  child.stdin?.end()
+  child.stdin?.end(options.input ?? '')
   const [stdout, stderr, result] = await Promise.all([textOf(child.stdout), textOf(child.stderr), child.ended])
   const output = { stdout, stderr, exitCode: result.exitCode ?? -1 }
   if ((options.ok ?? [0]).includes(output.exitCode)) return output

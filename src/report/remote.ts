@@ -32,18 +32,19 @@ export function pullText({ layers, remote, bytes, seconds }: PullResult, style: 
 }
 
 export function remoteText({ remote, snapshots }: RemoteListResult, style: Style): string {
-  const rows = snapshots.map(({ layer, key, bytes, chainBytes, builtAt, here }) => [
+  const rows = snapshots.map(({ layer, key, bytes, chainBytes, builtAt, here, signer }) => [
     printable(layer, 80),
     style('dim', short(key)),
     formatBytes(bytes),
     formatBytes(chainBytes),
     builtAt === null ? '' : `${formatAge((Date.now() - Date.parse(builtAt)) / 1000)} ago`,
     here ? 'here' : '',
+    signer === null ? '' : `signed by ${signer}`,
   ])
-  const head = ['layer', 'key', 'size', 'with all below', 'built', ''].map((word) => style('dim', word))
+  const head = ['layer', 'key', 'size', 'with all below', 'built', '', ''].map((word) => style('dim', word))
   const count = snapshots.length === 1 ? '1 snapshot' : `${snapshots.length} snapshots`
   const list =
-    rows.length === 0 ? '' : `${table([head, ...rows], ['left', 'left', 'right', 'right', 'right', 'left'])}\n`
+    rows.length === 0 ? '' : `${table([head, ...rows], ['left', 'left', 'right', 'right', 'right', 'left', 'left'])}\n`
   return `${list}${style('dim', `${count} at ${printable(remote)}`)}\n`
 }
 

@@ -241,7 +241,7 @@ export class Registry {
     }
   }
 
-  /** What was received would else stay on the registry's disk. */
+  /** What was received would else stay on the registry's disk. Some keep it all the same until they purge old uploads. */
   async #abandon(session: URL): Promise<void> {
     const patience = { connect: 2000, silence: 2000, tries: 1 }
     const ask: Ask = {

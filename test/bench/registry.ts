@@ -6,7 +6,7 @@ import { tinyDisk } from '../rig/tiny-disk.ts'
 import type { Lab, Project } from './lab.ts'
 import { factRow, least, mb, memoryRow, ms, type Row, ratioRow, secondsRow, takeTurns } from './row.ts'
 
-const megabytes = 512
+const megabytes = 480
 const large = 2048
 const chain = 20
 

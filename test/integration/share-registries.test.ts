@@ -268,7 +268,8 @@ rigTest(
       const ran = await rig.vlb(['push'])
       expect(ran.code, ran.all).toBe(2)
       expect(ran.stderr).toMatch(/refuses, writing a blob: it answers 500|cannot be reached, writing a blob/)
-      expect(rig.tool('find', data, '-path', '*_uploads*', '-name', 'data', '-size', '+0')).toBe('')
+      // This one keeps what it got all the same, until it purges uploads by itself: it takes it for another state of it.
+      expect(registry.requests().some((line) => line.startsWith('DELETE'))).toBe(true)
       rig.tool('mount', '-o', 'remount,size=64M', data)
       await rig.ok('push')
       expect(await new Clone(rig, 'b').build()).toEqual(['10_a pulled'])
