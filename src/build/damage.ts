@@ -59,6 +59,7 @@ function couldBeDamage(failed: unknown): boolean {
   if (failed instanceof ToolError) return failed.tool.startsWith('qemu-')
   if (!(failed instanceof VlbError)) return false
   if (['VLB_HOST_IO', 'VLB_KILLED', 'VLB_STORE_DAMAGED', 'VLB_HOST_KERNEL'].includes(failed.code)) return true
+  if (failed.code === 'VLB_DISK') return failed.message.includes('is damaged')
   return failed.code === 'VLB_HOST_ATTACH' && failed.message.includes('did not export the disk')
 }
 

@@ -139,10 +139,12 @@ try_mount_root() { # as mount_root
 # KiB of the snapshot's tables, and frees nothing of what was written in place of files from below, which package managers
 # do by the dozen MiB.
 trim_root() { # FILE USED; USED: bytes in use before the script
-  local place bytes
+  local place bytes more
   for place in "$root" "${trimmed[@]}"; do flush "$place"; done
   bytes=$(($(stat -c '%b * %B' -- "$1")))
-  ((bytes < $(used_bytes) - $2 + 48 * 1024 * 1024 + bytes / 8)) && return
+  more=$((bytes - $(used_bytes) + $2))
+  ((more < 4 * 1024 * 1024 + bytes / 16)) && return
+  ((more < bytes * 2 / 3 && more < 48 * 1024 * 1024 + bytes / 8)) && return
   # On nbd a kernel before 6.10 cannot tell of what is free.
   for place in "$root" "${trimmed[@]}"; do fstrim --quiet-unsupported -- "$place" || true; done
 }
