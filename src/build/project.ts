@@ -23,6 +23,8 @@ export interface Project {
   prefix: string
   settings: Map<string, string>
   store: LocalStore
+  /** Ends what reads objects of it. */
+  signal: AbortSignal
   /** What was done about a rollup that was cut off in its last step. */
   recovered?: 'back' | 'forth' | undefined
 }
@@ -47,12 +49,12 @@ export interface LoadedSource extends Source {
 const configReader = () => import('../core/config-file.ts')
 
 /** Opens the project that `cwd` lies in. */
-export async function openProject(cwd: string): Promise<Project> {
+export async function openProject(cwd: string, signal: AbortSignal): Promise<Project> {
   // What reads vlb.yaml is loaded while git is at work.
   const [repo, settings] = await together([openRepository(cwd), readSettings(cwd), configReader()])
   const recovered = repo.worktree === undefined ? undefined : await recoverSwitch(repo)
   // Folders have moved, and `cwd` may be one of them.
-  if (recovered) return { ...(await openProject(cwd)), recovered }
+  if (recovered) return { ...(await openProject(cwd, signal)), recovered }
   const folder = repo.worktree === undefined ? repo.cwd : await findProject(repo.cwd, repo.worktree)
   const configured = settings.get('store')
   const root = configured
@@ -60,7 +62,7 @@ export async function openProject(cwd: string): Promise<Project> {
     : join(repo.commonDir, 'vlb')
   const prefix = relative(repo.worktree ?? folder, folder)
   const store = new LocalStore(root, { commonDir: repo.commonDir, prefix })
-  return { repo, folder, prefix, settings, store, recovered }
+  return { repo, folder, prefix, settings, store, signal, recovered }
 }
 
 function expandHome(path: string): string {
@@ -104,7 +106,7 @@ async function readWorkingSource(project: Project, included: readonly string[]):
     layerFolders(project.folder),
     readWorkingTree(project.repo, project.folder, () => project.store.scratch.folder(), [checksFolder, ...included]),
   ])
-  return await withObjects(openObjectsOfGit(project.repo, working.env), (objects) =>
+  return await withObjects(openObjectsOfGit(project.repo, working.env, project.signal), (objects) =>
     readWorkingLayers(project, config, names, working, objects),
   )
 }
@@ -202,7 +204,7 @@ export async function loadRevision(project: Project, name: string): Promise<Load
 
 /** A tree that is in no commit of its own yet, as a revision; `env` tells git where its objects are. */
 export async function loadTree(project: Project, revision: Revision, env: Environment): Promise<LoadedSource> {
-  const objects = openObjectsOfGit(project.repo, env)
+  const objects = openObjectsOfGit(project.repo, env, project.signal)
   return { ...(await withObjects(objects, () => readRevision(project, revision, objects))), env, clean: false }
 }
 

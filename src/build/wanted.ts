@@ -164,7 +164,7 @@ class ProjectSearch {
     const { prefix } = this.#project
     const about: ShapeContext = { store: this.#store, prefix, folders, bases: this.#stock.bases }
     const shapes = new Shapes(about)
-    const objects = openObjectsOfGit(this.#repo, offline)
+    const objects = openObjectsOfGit(this.#repo, offline, this.#context.signal)
     try {
       for (const { kind, name, commit, tree } of refs) {
         this.#commits.set(commit, `${kind} ${name}`)
@@ -202,7 +202,8 @@ class ProjectSearch {
     const folder = join(path, prefix)
     try {
       const repo = await openRepository(folder)
-      const source = await loadWorkingTree({ repo, folder, prefix, settings: new Map(), store: this.#store })
+      const { signal } = this.#context
+      const source = await loadWorkingTree({ repo, folder, prefix, settings: new Map(), store: this.#store, signal })
       try {
         if (source.clean) return
         const shape = await shapes.ofLayers(source.objects, source.tree, source.config, source.layers)

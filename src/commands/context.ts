@@ -35,7 +35,7 @@ export async function withProject<T>(
     import('../build/context.ts'),
     import('../host/space.ts'),
   ])
-  const opening = openProject(context.cwd)
+  const opening = openProject(context.cwd, context.signal)
   await Promise.allSettled([opening, preload?.()])
   const project = await opening
   if (project.recovered) {

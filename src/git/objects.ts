@@ -33,10 +33,10 @@ export async function openObjects(repo: Repository): Promise<Objects> {
 
 /**
  * The same by way of git alone, which starts in less time than isomorphic-git takes to load: for who runs git anyway. `env`
- * may point it at further object folders.
+ * may point it at further object folders; when `signal` fires, reading fails with its reason.
  */
-export function openObjectsOfGit(repo: Repository, env: Environment): Objects {
-  return cached(new GitObjects(repo, env))
+export function openObjectsOfGit(repo: Repository, env: Environment, signal?: AbortSignal): Objects {
+  return cached(new GitObjects(repo, env, signal))
 }
 
 async function isomorphicCan(repo: Repository): Promise<boolean> {
@@ -138,11 +138,13 @@ class IsomorphicObjects implements Objects {
 class GitObjects implements Objects {
   readonly #repo: Repository
   readonly #env: Environment
+  readonly #signal: AbortSignal | undefined
   #git: CatFile | undefined
 
-  constructor(repo: Repository, env: Environment) {
+  constructor(repo: Repository, env: Environment, signal?: AbortSignal) {
     this.#repo = repo
     this.#env = env
+    this.#signal = signal
   }
 
   async tree(id: TreeId): Promise<TreeEntry[]> {
@@ -159,7 +161,7 @@ class GitObjects implements Objects {
   }
 
   async #read(oid: string, type: string): Promise<Buffer> {
-    this.#git ??= new CatFile(this.#repo.cwd, this.#env)
+    this.#git ??= new CatFile(this.#repo.cwd, this.#env, this.#signal)
     const pieces: Buffer[] = []
     const found = await this.#git.read(oid, (piece) => void pieces.push(Buffer.from(piece)))
     if (found !== type) {
