@@ -4,6 +4,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, type Stats, statfsSyn
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { defaultBudget } from '../core/gc.ts'
+import { shareWithGroup } from '../host/files.ts'
 
 /** Bytes that files below `path` take on disk. What has several names counts for each of them in part. */
 export function bytesBelow(path: string): number {
@@ -31,7 +32,13 @@ const usageName = 'usage'
 
 /** Remembers a count. For `status` alone: not flushed, and a store that can only be read has none. */
 export async function keepUsage(store: string, bytes: number): Promise<void> {
-  await writeFile(join(store, usageName), `${Math.round(bytes)}\n`).catch(() => {})
+  const file = join(store, usageName)
+  try {
+    await writeFile(file, `${Math.round(bytes)}\n`)
+    await shareWithGroup(file)
+  } catch {
+    // The next build that may write there counts anew.
+  }
 }
 
 /** The last count; undefined if there was none. */

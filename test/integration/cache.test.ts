@@ -88,7 +88,9 @@ describe('verify finds damage, drops it with all that stands on it, and the next
       'a parent of another build',
       (rig, keys) => {
         const file = rig.store('snapshots', keys['10_a'] ?? '', 'manifest.json')
-        writeFileSync(file, readFileSync(file, 'utf8').replace(/"nonce": "../, '"nonce": "zz'))
+        // Without the digest of itself, which an older git vlb did not write, and which would tell of it.
+        const { check: _, ...manifest } = JSON.parse(readFileSync(file, 'utf8'))
+        writeFileSync(file, JSON.stringify({ ...manifest, nonce: 'f'.repeat(32) }))
       },
       /is not the one it was built on/,
       true,
