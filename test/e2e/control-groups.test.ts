@@ -16,11 +16,12 @@ tell() { echo "told $1"; }
 groups=() lacking=''
 . /limits.sh
 show_parents
-mkdir /sys/fs/cgroup/user.slice/git-vlb-99999
+stale=/sys/fs/cgroup/user.slice/git-vlb-$(readlink /proc/self/ns/pid | tr -dc 0-9)-99999
+mkdir $stale
 make_groups 50000000
 echo "groups \${groups[*]}, lacking '$lacking'"
 echo "limits $(cat "$groups/memory.max" "$groups/memory.swap.max" "$groups/pids.max" 2>/dev/null | tr '\\n' ' ')"
-echo "stale $(ls -d /sys/fs/cgroup/user.slice/git-vlb-99999 2>/dev/null)"
+echo "stale $(ls -d $stale 2>/dev/null)"
 limited busybox sh -c 'echo "in $(cat /proc/self/cgroup)"'
 limited busybox dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null; echo "small $?"
 limited busybox dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo "large $?"
@@ -69,10 +70,10 @@ rigTest(
     expect(ran.code, ran.all).toBe(0)
     const said = ran.stderr.replaceAll('\r', '')
     expect(said).toContain('/sys/fs/cgroup/user.slice\n')
-    expect(said).toMatch(/^groups \/sys\/fs\/cgroup\/user\.slice\/git-vlb-\d+, lacking ''$/m)
+    expect(said).toMatch(/^groups \/sys\/fs\/cgroup\/user\.slice\/git-vlb-\d+-\d+, lacking ''$/m)
     expect(said).toMatch(/^limits 49999872 (0 )?4096 $/m)
     expect(said).toMatch(/^stale $/m)
-    expect(said).toMatch(/^in 0::\/user\.slice\/git-vlb-\d+$/m)
+    expect(said).toMatch(/^in 0::\/user\.slice\/git-vlb-\d+-\d+$/m)
     expect(said).toMatch(/^small 0$/m)
     expect(said).toMatch(/^large 137$/m)
     expect(said).toMatch(/^told limit memory$/m)

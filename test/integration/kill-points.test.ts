@@ -88,7 +88,8 @@ rigTest(
             `inject=${calls}:signal=KILL:when=${at}`,
           ]).ended
           if (ran.signal === 'SIGKILL') killed.set(calls, (killed.get(calls) ?? 0) + 1)
-          else expect([ran.code, at], what).toEqual([0, expect.any(Number)])
+          // What is killed may be a helper without which the layer fails.
+          else expect([0, 1], `${what}\n${ran.all}`).toContain(ran.code)
           expect(await one.leaks(), what).toEqual([])
           const status = await one.vlb(['status', '--json'])
           expect(status.code, `${what}\n${status.all}`).toBe(0)

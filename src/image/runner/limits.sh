@@ -3,19 +3,20 @@
 #
 # The groups are made outside of all namespaces, so that they can be named after a process that others can look for, and
 # removed when all is over. Whatever is killed before that leaves an empty folder of a dead process, which the next one
-# removes.
+# removes. Their names hold the PID namespace, too: another container's processes have ids of their own.
 
 # Far more than a parallel build has, and few enough for the host to go on working.
 most_processes=4096
 
 # Makes the groups. Sets `groups`, their folders, or `lacking`, if the limit was asked for and cannot be had.
 make_groups() { # MEMORY
-  local memory=${1#\~} parent parents=() made=()
+  local memory=${1#\~} parent parents=() made=() space
   [ "$memory" != none ] || return 0
   find_parents
+  space=$(readlink /proc/self/ns/pid) && space=${space//[!0-9]/}
   for parent in "${parents[@]}"; do
-    remove_stale "$parent"
-    made+=("$parent/git-vlb-$$")
+    remove_stale "$parent" "$space"
+    made+=("$parent/git-vlb-$space-$$")
   done
   if ((${#made[@]} > 0)) && mkdir -- "${made[@]}" 2>/dev/null; then
     groups=("${made[@]}")
@@ -80,9 +81,9 @@ show_parents() {
 }
 
 # What a process left that was killed.
-remove_stale() { # FOLDER
+remove_stale() { # FOLDER NAMESPACE
   local group
-  for group in "$1"/git-vlb-*; do
+  for group in "$1/git-vlb-$2"-*; do
     [ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || rmdir -- "$group" 2>/dev/null
   done
 }
