@@ -76,6 +76,9 @@ function transferRows(lab: Lab, registry: BenchRegistry): Row[] {
   const digest = `sha256:${lab.run('sha256sum', [overlay]).stdout.slice(0, 64)}`
   made.git('config', 'vlb.remote', registry.remote('pull/all'))
   made.vlb(['push'])
+  made.git('config', 'vlb.store', other)
+  made.vlb(['pull'])
+  made.git('config', '--unset', 'vlb.store')
   const samples = takeTurns(4, {
     push: (round) => {
       made.git('config', 'vlb.remote', registry.remote(`push/round-${round}`))
@@ -88,7 +91,8 @@ function transferRows(lab: Lab, registry: BenchRegistry): Row[] {
       return curlPush(lab, registry, overlay, round)
     },
     pull: () => {
-      rmSync(other, { recursive: true, force: true })
+      // The base stays: it is not what is pulled.
+      for (const name of ['snapshots', 'shared']) rmSync(join(other, name), { recursive: true, force: true })
       made.git('config', 'vlb.remote', registry.remote('pull/all'))
       made.git('config', 'vlb.store', other)
       lab.settle()
