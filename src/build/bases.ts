@@ -22,7 +22,7 @@ import {
 } from '../host/files.ts'
 import { run, ToolError } from '../host/run.ts'
 import { tablesDigest } from '../host/tables.ts'
-import { copyDisk, inspectDisk } from '../image/qcow2.ts'
+import { copySparse, digHoles, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
 import { baseFolder, type LocalStore } from '../store/local.ts'
 import type { BuildContext } from './context.ts'
@@ -116,7 +116,7 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
         hint: 'correct base.path in vlb.yaml',
       })
     const identity = await baseFileIdentity(file)
-    return { identity, path: file, copyTo: (target) => copyDisk(file, target, context.signal) }
+    return { identity, path: file, copyTo: (target) => copySparse(file, target, context.signal) }
   } catch (error) {
     if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not there (looked for ${file})`, {
@@ -262,6 +262,7 @@ async function importBase(
   await bring(work)
   const { format, size } = await inspectDisk(join(work, 'disk'), base.source)
   if (format === 'qcow2') await refuseDamaged(join(work, 'disk'), base.source, context.signal)
+  else await digHoles(join(work, 'disk'), context.signal)
   const file = `disk.${format}`
   await rename(join(work, 'disk'), join(work, file))
   await mkdir(join(work, 'ns'))

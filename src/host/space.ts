@@ -42,13 +42,18 @@ export function spaceError(path: string, { need, about = false, cause, vague = f
   const told = [
     ...(need === undefined ? [] : [`${about ? 'about ' : ''}${formatBytes(need)} needed`]),
     ...(free === undefined ? [] : [`${formatBytes(free)} free`]),
-    ...(hasErrorCode(cause, 'EDQUOT') ? ["this user's quota is used up"] : []),
+    ...(isQuota(cause) ? ["this user's quota is used up"] : []),
   ].join(', ')
   return new VlbError('VLB_HOST_SPACE', `no space left on the host to write ${path}${told ? `: ${told}` : ''}`, {
     hint: `see: df -h ${path}; free some space there, or move the store: git config vlb.store PATH`,
     cause,
     data: { vague },
   })
+}
+
+/** The message of a program's error has its words. */
+function isQuota(cause: unknown): boolean {
+  return hasErrorCode(cause, 'EDQUOT') || (cause instanceof VlbError && /Disk quota exceeded/.test(cause.message))
 }
 
 /** Throws before anything is written if `need` bytes do not fit where `path` is to lie. */

@@ -177,6 +177,20 @@ export async function copyDisk(from: string, to: string, signal: AbortSignal): P
 }
 
 /**
+ * Copies a disk from outside: blocks shared where the file system can, else with holes where there are only zeros, which its
+ * own may not have. (cp takes only one of the two.)
+ */
+export async function copySparse(from: string, to: string, signal: AbortSignal): Promise<void> {
+  const { exitCode } = await run('cp', ['--reflink=always', '--', from, to], { signal, ok: [0, 1] })
+  if (exitCode !== 0) await run('cp', ['--sparse=always', '--', from, to], { signal })
+}
+
+/** Gives back the blocks of a file that hold only zeros, where the file system can. */
+export async function digHoles(path: string, signal: AbortSignal): Promise<void> {
+  await run('fallocate', ['--dig-holes', '--', path], { signal, ok: [0, 1] })
+}
+
+/**
  * Puts an overlay on another file further down its chain, taking what lies between into it. It ends as the same disk.
  * (`convert -B` would look at the topmost overlay alone, and lose all between.) It is not flushed.
  */

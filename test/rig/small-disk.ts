@@ -1,5 +1,5 @@
 // A small file system for a test to fill: memory, mounted over a folder of its rig.
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statfsSync } from 'node:fs'
 import type { Rig } from './rig.ts'
 
 export class SmallDisk {
@@ -17,6 +17,12 @@ export class SmallDisk {
   /** Makes it larger, or smaller. */
   resize(options: string): void {
     this.#rig.tool('mount', '-o', `remount,${options}`, this.path)
+  }
+
+  /** Bytes. */
+  free(): number {
+    const { bavail, bsize } = statfsSync(this.path)
+    return bavail * bsize
   }
 
   remove(): void {
