@@ -1,5 +1,5 @@
 // Rules of this repository that no compiler and no linter sees.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build, type Metafile } from 'esbuild'
 import { beforeAll, describe, expect, test } from 'vitest'
@@ -68,4 +68,24 @@ describe('the bundle', () => {
     )
     expect(users.map((path) => outputs[path]?.entryPoint)).toEqual(['src/report/terminal.ts'])
   })
+})
+
+test('docs/reliability.md names tests that are there', () => {
+  const page = readFileSync(join(root, 'docs/reliability.md'), 'utf8')
+  const sources = (name: string) =>
+    ['integration', 'e2e']
+      .map((folder) => join(root, 'test', folder, name))
+      .filter((path) => existsSync(path))
+      .map((path) => readFileSync(path, 'utf8'))
+      .join('\n')
+  let named = 0
+  for (const [, file = '', names = ''] of page.matchAll(/`([\w-]+\.test\.ts)`((?: ?"[^"\n]+",?)*)/g)) {
+    const text = sources(file)
+    expect(text, file).not.toBe('')
+    for (const [, name = ''] of names.matchAll(/"([^"]+)"/g)) {
+      expect(text, `${file}: ${name}`).toContain(name)
+      named++
+    }
+  }
+  expect(named).toBeGreaterThan(50)
 })
