@@ -5,7 +5,8 @@ import { open, rm, stat } from 'node:fs/promises'
 import { hasErrorCode } from '../core/errors.ts'
 import { type Blob, partLimit, type SharedFile } from '../core/oci.ts'
 import { explainWriteError, shareWithGroup } from '../host/files.ts'
-import type { OnBytes, Registry } from './oci.ts'
+import type { Registry } from './oci.ts'
+import type { OnBytes } from './oci-receive.ts'
 
 /** What a file of those pieces is called while it arrives. */
 export function partName({ parts }: SharedFile): string {
