@@ -15,10 +15,12 @@ import { askToMakeWay } from './prebuild-state.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { keepRecord } from './record.ts'
 import { type SbomRequest, writeSbom } from './sbom.ts'
-import { pullerFor, pushBuilt, pushesAlways } from './sharing.ts'
+import { leaseSeconds, pullerFor, pushBuilt, pushesAlways, turnsFor } from './sharing.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
 
-export interface BuildOptions extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild' | 'pull'>, TargetOptions {
+export interface BuildOptions
+  extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild' | 'pull' | 'turns'>,
+    TargetOptions {
   revisions: string[]
   /** Layers to rebuild, by name or number. */
   rebuild: string[]
@@ -55,7 +57,7 @@ export async function build(context: BuildContext, options: BuildOptions): Promi
   const sources = await loadAll(context, options.revisions)
   try {
     for (const source of sources) checkOptions(context, source, options)
-    if (options.remote) pushesAlways(context)
+    if (options.remote && pushesAlways(context)) leaseSeconds(context)
     if (!options.dryRun) await context.store.prepare()
     const results = await inParallel(context, sources, options.jobs, (inner, source) =>
       buildSurely(inner, source, options, started),
@@ -124,7 +126,8 @@ async function buildRevision(
     const beforeBuild = () => askToMakeWay(context.project)
     const wish = { ...options, rebuild, since, beforeBuild, lazy: true, ...(options.flatten ? { onlyLast } : {}) }
     const pull = options.remote ? pullerFor(context, source, wish) : undefined
-    const chain = await buildChain(context, source, { ...wish, pull })
+    const turns = options.remote && !options.dryRun ? turnsFor(context, source, wish) : undefined
+    const chain = await buildChain(context, source, { ...wish, pull, turns }).finally(() => turns?.end())
     // What succeeded below a layer that failed is of use to others, too.
     if (options.remote && !options.dryRun) await pushBuilt(context, source, options.env)
     if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }

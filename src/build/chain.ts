@@ -53,6 +53,15 @@ export interface ChainOptions {
   lazy?: boolean
   /** Brings to the store what it can of what is missing, and tells the keys of that. */
   pull?: ((chain: Chain, options: ChainOptions) => Promise<ReadonlySet<LayerKey>>) | undefined
+  turns?: Turns | undefined
+}
+
+/** Whose turn it is to build a step, among machines that share what they build. */
+export interface Turns {
+  /** Waits while another one builds the step with that number; then it can be pulled. */
+  turn: (chain: Chain, at: number) => Promise<'build' | 'pull'>
+  /** The step was built here, on top of the others; or was not, without snapshots. */
+  ended: (step: Step, snapshots?: readonly Snapshot[]) => void
 }
 
 export interface Chain {
@@ -186,7 +195,7 @@ async function walkChain(
   const layers = upTo(source.layers, options.last)
   let chain = await planChain(context, source, layers, options.env, options.known)
   const plan = { env: options.env, known: options.known }
-  const pulled = (!options.dryRun && (await options.pull?.(chain, options))) || new Set<LayerKey>()
+  const pulled = new Set((!options.dryRun && (await options.pull?.(chain, options))) || [])
   if (pulled.size > 0) chain = await planAgain(context, chain, plan)
   let missing = countMissing(chain, options)
   const uses = !options.dryRun && (missing > 0 || !options.lazy)
@@ -211,6 +220,15 @@ async function walkChain(
       continue
     }
     if (options.dryRun) return { ...result, layers: [...result.layers, ...chain.steps.slice(i).map(skipped)] }
+    // The content id of what is new may be another one, and with it the keys of all above.
+    const replan = () => planAgain(context, chain, plan)
+    if ((await options.turns?.turn(chain, i)) === 'pull') {
+      for (const key of (await options.pull?.(chain, options)) ?? []) pulled.add(key)
+      chain = await held(context, await replan(), replan)
+      missing = countMissing(chain, options)
+      i--
+      continue
+    }
     if (i === chain.steps.length - missing) {
       const scripts = await scriptsFrom(chain, i, options)
       // A secret that the last layer lacks is no news to have after the first was built.
@@ -232,6 +250,7 @@ async function walkChain(
       })
     if (outcome === undefined) return { ...result, stopped: step }
     if ('failure' in outcome) await blame(suspectOf(outcome))
+    options.turns?.ended(step, 'failure' in outcome ? undefined : [...snapshots, outcome.snapshot])
     const layer = ended(context, label, step, outcome)
     result.layers.push(layer)
     if (layer.result === 'built') onBuilt(layer)
@@ -239,8 +258,6 @@ async function walkChain(
       return { layers: [...result.layers, ...chain.steps.slice(i + 1).map(skipped)], top: undefined, failed: outcome }
     ground = { snapshot: outcome.snapshot }
     snapshots.push(outcome.snapshot)
-    // The content id of what was just built may be new, and with it the keys of all above.
-    const replan = () => planAgain(context, chain, plan)
     if (i + 1 < chain.steps.length) chain = await held(context, await replan(), replan)
   }
   if (!options.dryRun) context.store.touch(snapshots.map(({ manifest }) => manifest.id))

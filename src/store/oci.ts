@@ -39,12 +39,29 @@ export class Registry {
 
   /** The manifest that a tag names. */
   async manifest(tag: string): Promise<string | undefined> {
+    return (await this.manifestAt(tag)).text
+  }
+
+  /** The same, with the registry's own time in milliseconds, if it tells. */
+  async manifestAt(tag: string): Promise<{ text: string | undefined; time: number | undefined }> {
     const headers = { accept: mediaTypes.manifest }
     return await this.#connection.again('reading a manifest', async () => {
       const response = await this.#connection.ask({ method: 'GET', path: `manifests/${tag}`, headers, ok: [200, 404] })
-      if (response.status === 200) return (await readBody(response, manifestLimit)).toString('utf8')
+      const time = Date.parse(response.headers.date ?? '')
+      const body = await readBody(response, manifestLimit)
+      const text = response.status === 200 ? body.toString('utf8') : undefined
+      return { text, time: Number.isNaN(time) ? undefined : time }
+    })
+  }
+
+  /** Takes a manifest away, with all tags that name it; false where the registry lets nobody do that. */
+  async deleteManifest(digest: string): Promise<boolean> {
+    return await this.#connection.again('deleting a manifest', async () => {
+      const path = `manifests/${digest}`
+      const ok = [200, 202, 204, 400, 404, 405, 501]
+      const response = await this.#connection.ask({ method: 'DELETE', path, ok, write: true })
       await dump(response)
-      return undefined
+      return response.status < 300 || response.status === 404
     })
   }
 

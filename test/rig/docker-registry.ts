@@ -17,6 +17,8 @@ export interface RegistryOptions {
   data?: string
   /** Seconds that tokens are good for. */
   tokenLife?: number
+  /** Whether manifests can be deleted; default: yes. A registry by itself says no. */
+  deletes?: boolean
 }
 
 export const testUser = { name: 'alice', password: 'correct horse' }
@@ -64,12 +66,12 @@ export class DockerRegistry {
   }
 
   async #configure(): Promise<void> {
-    const { access = 'open', tls = false } = this.#options
+    const { access = 'open', tls = false, deletes = true } = this.#options
     if (tls || access === 'token') this.#makeCertificate()
     const lines = [
       'version: 0.1',
       'log: { level: info, accesslog: { disabled: false } }',
-      `storage: { filesystem: { rootdirectory: ${this.data} }, delete: { enabled: true } }`,
+      `storage: { filesystem: { rootdirectory: ${this.data} }, delete: { enabled: ${deletes} } }`,
       'http:',
       `  addr: ${this.host}`,
       ...(tls ? [`  tls: { certificate: ${this.certificate}, key: ${join(this.folder, 'key.pem')} }`] : []),
@@ -206,6 +208,11 @@ export class DockerRegistry {
   blobFile(digest: string): string {
     const hex = digest.replace('sha256:', '')
     return join(this.data, 'docker/registry/v2/blobs/sha256', hex.slice(0, 2), hex, 'data')
+  }
+
+  async tags(repository = 'team/web'): Promise<string[]> {
+    const answer = await fetch(`http://${this.host}/v2/${repository}/tags/list`)
+    return answer.status === 200 ? (((await answer.json()) as { tags: string[] | null }).tags ?? []) : []
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: tests look into JSON of any shape

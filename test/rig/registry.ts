@@ -120,6 +120,12 @@ export class FaultyRegistry {
       response.writeHead(201).end()
       return
     }
+    if (call.method === 'DELETE') {
+      const same = [...this.manifests].filter(([name, bytes]) => tag === `${name.split(':')[0]}:${digestOf(bytes)}`)
+      for (const [name] of same) this.manifests.delete(name)
+      response.writeHead(same.length > 0 ? 202 : 404).end()
+      return
+    }
     const found = this.manifests.get(tag)
     if (!found) return void response.writeHead(404).end('{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
     response.writeHead(200, { 'content-length': found.length }).end(call.method === 'HEAD' ? undefined : found)
@@ -147,7 +153,7 @@ export class FaultyRegistry {
         return void request.socket.destroy()
       }
       const digest = call.query.get('digest') ?? ''
-      const right = `sha256:${createHash('sha256').update(bytes).digest('hex')}` === digest
+      const right = digestOf(bytes) === digest
       if (!this.sessions.delete(id) || !right) return void response.writeHead(right ? 404 : 400).end('{}')
       this.blobs.set(digest, bytes)
       response.writeHead(201).end()
@@ -169,6 +175,10 @@ export class FaultyRegistry {
     await fault.until
     response.end(bytes.subarray(first))
   }
+}
+
+function digestOf(bytes: Buffer): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
 async function bodyOf(request: IncomingMessage, limit?: number): Promise<Buffer> {
