@@ -11,7 +11,7 @@ import type { Step } from '../core/plan.ts'
 import { formatBytes } from '../core/units.ts'
 import { allocatedBytes, explainWriteError, sync } from '../host/files.ts'
 import { run } from '../host/run.ts'
-import { stampOverlay } from '../host/tables.ts'
+import { renameBacking, stampOverlay } from '../host/tables.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
 import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
@@ -56,7 +56,8 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     await flushed
     const packages = await writePackages(context, work, made.layout, parentOf(job), step.inputs.kind === 'disk')
     const backing = backingOf(job)
-    if (backing) await nameBacking(overlay, backing.stored, backing.format, context.signal)
+    if (backing && !renameBacking(overlay, backing.building, backing.stored))
+      await nameBacking(overlay, backing.stored, backing.format, context.signal)
     const described = await describe(context, job, made.layout, seconds())
     stampOverlay(overlay, described.nonce)
     const digest = await overlayDigest(overlay, body)

@@ -34,6 +34,20 @@ export function parseOverlayHeader(bytes: Buffer): OverlayHeader | undefined {
   }
 }
 
+/**
+ * What to write where, so that the header which names `from` as its backing file names `to`; undefined where it names another,
+ * or where `to` has no room. What follows a shorter name stays: the header says how long it is.
+ */
+export function renamedBacking(bytes: Buffer, from: string, to: string): { at: number; bytes: Buffer }[] | undefined {
+  if (parseOverlayHeader(bytes)?.backing !== from || Buffer.byteLength(to) > Buffer.byteLength(from)) return undefined
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(Buffer.byteLength(to))
+  return [
+    { at: Number(bytes.readBigUInt64BE(8)), bytes: Buffer.from(to) },
+    { at: 16, bytes: length },
+  ]
+}
+
 /** Where an entry of the first table leads: to one of the second, or to none. */
 export function secondTable(entry: bigint): number {
   return Number(entry & 0x00fffffffffffe00n)

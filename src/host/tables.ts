@@ -7,6 +7,7 @@ import {
   type OverlayHeader,
   parseOverlayHeader,
   readStamp,
+  renamedBacking,
   secondTable,
   stamp,
   stampBytes,
@@ -48,6 +49,22 @@ export function stampOverlay(path: string, nonce: string): void {
     readSync(file, there, 0, stampBytes, header.clusterBytes - stampBytes)
     if (there.every((byte) => byte === 0))
       writeSync(file, stamp(nonce), 0, stampBytes, header.clusterBytes - stampBytes)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/**
+ * Has an overlay call its backing file `to` instead of `from`: the same file, seen from another folder. Where the name can only be
+ * changed in a way that qemu-img knows, nothing is done, and the answer is false.
+ */
+export function renameBacking(path: string, from: string, to: string): boolean {
+  const file = openSync(path, 'r+')
+  try {
+    const head = Buffer.alloc(headerBytes)
+    const changes = renamedBacking(head.subarray(0, readSync(file, head, 0, headerBytes, 0)), from, to)
+    for (const { at, bytes } of changes ?? []) writeSync(file, bytes, 0, bytes.length, at)
+    return changes !== undefined
   } finally {
     closeSync(file)
   }

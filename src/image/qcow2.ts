@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { VlbError } from '../core/errors.ts'
 import type { Compat, Compression, DiskFormat } from '../core/output.ts'
-import { run } from '../host/run.ts'
+import { ask, run } from '../host/run.ts'
 
 /** Fields of a qcow2 header (qemu's docs/interop/qcow2.txt; all big-endian). */
 export interface Qcow2Header {
@@ -152,7 +152,8 @@ export async function createOverlay(
     backing.reference,
     name,
   ]
-  await run('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder, signal })
+  await ask('qemu-img', [...args, ...(size === undefined ? [] : [String(size)])], { cwd: folder })
+  signal.throwIfAborted()
 }
 
 /**

@@ -87,7 +87,14 @@ supervise() { # WORK ATTACH GROUPS ACTION ARGUMENT...
   exit $?
 }
 
-for part in attach limits nbd partitions probe paths lend packages layer host seal diff checks; do
+# All of them take bash longer to read than most of what is in them takes.
+case $1:${5-} in
+  enter:* | show_parents:*) parts=(limits) ;;
+  supervise:layer | supervise:shell) parts=(attach limits nbd partitions paths lend packages layer) ;;
+  inside:*) parts=(partitions paths lend layer) ;;
+  *) parts=(attach limits nbd partitions probe paths lend packages layer host seal diff checks) ;;
+esac
+for part in "${parts[@]}"; do
   # shellcheck source=/dev/null
   . "${BASH_SOURCE[0]%/*}/runner/$part.sh"
 done

@@ -9,7 +9,7 @@ import { type ErrorCode, errorCodes, printable, VlbError } from '../core/errors.
 import { type MemoryLimit, memoryArgument } from '../core/memory.ts'
 import { childEnvironment } from '../host/env.ts'
 import { asRoot } from '../host/privilege.ts'
-import { run, spawn } from '../host/run.ts'
+import { preloadRun, run, spawn } from '../host/run.ts'
 import { watchSpace } from '../host/space.ts'
 import { attachHint, emulatorHint } from '../host/tools.ts'
 
@@ -62,6 +62,8 @@ export async function startAction(
   const child = spawn(command.tool, command.args, { cwd: '/', exactEnv: childEnvironment(), tether: false })
   for (const [id, value] of options.secrets ?? []) child.stdin?.write(`${id} ${value.toString('base64')}\n`)
   child.stdin?.write('go\n')
+  // Whatever is done next with the disk takes it.
+  preloadRun()
   // The runner lives as long as its standard input is open.
   const stop = () => child.stdin?.end()
   options.signal.addEventListener('abort', stop, { once: true })

@@ -1,11 +1,22 @@
 // Layers that mean harm to the host: whatever their scripts try, it is as it was afterwards, and nothing hangs.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { leavesHostAlone } from '../rig/host-state.ts'
-import { type Rig, rigTest } from '../rig/rig.ts'
+import { projectRoot, type Rig, rigTest } from '../rig/rig.ts'
 
 /** A test of one script; the host is looked at before and after. */
 function hostile(name: string, body: (rig: Rig) => Promise<void>): void {
@@ -263,9 +274,13 @@ hostile('files that are immutable in its folder do not stay on the host', async 
   expect(ran.code, ran.all).toBe(0)
 })
 
+const space = readlinkSync('/proc/self/ns/pid').replace(/\D/g, '')
+
 /** The control groups of runners that are gone. */
 const deadGroups = (): string[] =>
-  execFileSync('find', ['/sys/fs/cgroup', '-maxdepth', '6', '-type', 'd', '-name', 'git-vlb-*'], { encoding: 'utf8' })
+  execFileSync('find', ['/sys/fs/cgroup', '-maxdepth', '6', '-type', 'd', '-name', `git-vlb-${space}-*`], {
+    encoding: 'utf8',
+  })
     .split('\n')
     .filter((path) => path !== '' && !existsSync(`/proc/${path.split('-').at(-1)}`))
 
@@ -319,6 +334,23 @@ hostile('its control groups go with it; one that a kill left goes with the next'
   expect(deadGroups()).toEqual([])
   for (const line of (await rig.ok('log', '10_a')).split('\n').filter((text) => /memory|pids/.test(text)))
     expect(line.split(':').at(-1)).toBe('/')
+})
+
+hostile('of another container, control groups go when they are old', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  rig.commit()
+  const runner = join(projectRoot, 'dist/runner.sh')
+  const [parent = ''] = execFileSync('bash', [runner, 'show_parents'], { encoding: 'utf8' }).split('\n')
+  const [old, young] = [1, 2].map((n) => join(parent, `git-vlb-1-${process.pid}${n}`)) as [string, string]
+  for (const group of [old, young]) mkdirSync(group)
+  try {
+    const before = new Date(Date.now() - 3_600_000)
+    utimesSync(old, before, before)
+    expect(await rig.build()).toEqual(['10_a built'])
+    expect([existsSync(old), existsSync(young)]).toEqual([false, true])
+  } finally {
+    for (const group of [old, young].filter((path) => existsSync(path))) rmdirSync(group)
+  }
 })
 
 hostile('where memory cannot be limited, that is an error if it was asked for, and doctor says so', async (rig) => {

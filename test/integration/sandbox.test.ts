@@ -131,6 +131,7 @@ rigTest('folder, standard input, environment, devices and kernel files are exact
       '/proc',
       ...protectedFiles.map((name) => `/proc/${name}`),
       '/run',
+      '/run/lock',
       '/run/secrets',
       '/run/vlb',
       '/sys',

@@ -5,8 +5,9 @@
 # that is NS/second/disk.
 attach() { # WORK FILE FORMAT [FILE FORMAT]
   local ns=$1/ns
-  mount -t tmpfs -o mode=0755,nosuid,nodev vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
-  mkdir "$ns/root" "$ns/probe" "$ns/dns"
+  # Shared for attach_fuse, which ends that.
+  mount --make-shared -t tmpfs -o mode=0755,nosuid,nodev vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
+  mkdir "$ns/root" "$ns/probe" "$ns/dns" "$ns/saved" "$ns/secrets" "$ns/dev" "$ns/dev/pts" "$ns/dev/shm"
   disk=$ns/disk
   : >"$disk"
   if [ -n "${4-}" ]; then
@@ -24,6 +25,8 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
       echo "git vlb: attaching by nbd, since $fuse_lacks" >&2
       ;;
   esac
+  mount --make-rprivate "$ns"
+  meanwhile
   attach_nbd "$2" "$3"
   if [ -n "${4-}" ]; then
     disk=$ns/second/disk
@@ -31,6 +34,9 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
     disk=$ns/disk
   fi
 }
+
+# What an action does while the disk is being attached, which takes other programs some time. Done once.
+meanwhile() { :; }
 
 # Exports the images as plain files by FUSE: no nbd module, no device nodes, no udev. Fails, with `fuse_lacks` set, where
 # that cannot be.
@@ -47,7 +53,6 @@ attach_fuse() { # FILE FORMAT [FILE FORMAT]
   # The daemon gets a mount namespace of its own, with the export in it but nothing that is mounted from it. The last
   # process of a namespace unmounts what is in there. Were that the daemon, killed, it would wait for an answer of its
   # own, never to come, and with it every sync(2) on the host.
-  mount --make-shared "$ns"
   coproc daemon {
     exec unshare --mount --propagation unchanged -- qemu-storage-daemon \
       --blockdev "driver=file,node-name=file,filename=${1//,/,,},cache.no-flush=on,discard=unmap" \
@@ -57,6 +62,7 @@ attach_fuse() { # FILE FORMAT [FILE FORMAT]
       --chardev stdio,id=control --monitor chardev=control
   }
   daemon_pid=$!
+  meanwhile
   # Copies of the descriptors: bash closes the originals by itself when the daemon ends. It may have done so.
   # The daemon works through its options in order, so its greeting means that the export is there.
   if { exec {from_daemon}<&"${daemon[0]-}" {to_daemon}>&"${daemon[1]-}"; } 2>/dev/null && read -r -t 60 <&"$from_daemon"; then
@@ -67,7 +73,6 @@ attach_fuse() { # FILE FORMAT [FILE FORMAT]
   fuse_lacks='qemu-storage-daemon did not export the disk; FUSE exports need qemu 6.0'
   kill "$daemon_pid" 2>/dev/null
   wait "$daemon_pid" 2>/dev/null
-  mount --make-rprivate "$ns"
   return 1
 }
 
@@ -139,21 +144,22 @@ try_mount_root() { # as mount_root
 # KiB of the snapshot's tables, and frees nothing of what was written in place of files from below, which package managers
 # do by the dozen MiB.
 trim_root() { # FILE USED; USED: bytes in use before the script
-  local place bytes more
-  for place in "$root" "${trimmed[@]}"; do flush "$place"; done
+  local place bytes more used
+  for place in "$root" "${trimmed[@]}"; do flush "$place" && flushed[$place]=1; done
   bytes=$(($(stat -c '%b * %B' -- "$1")))
-  more=$((bytes - $(used_bytes) + $2))
+  count_used
+  more=$((bytes - used + $2))
   ((more < 4 * 1024 * 1024 + bytes / 16)) && return
   ((more < bytes * 2 / 3 && more < 48 * 1024 * 1024 + bytes / 8)) && return
   # On nbd a kernel before 6.10 cannot tell of what is free.
   for place in "$root" "${trimmed[@]}"; do fstrim --quiet-unsupported -- "$place" || true; done
 }
 
-# Bytes in use in the file systems that trim_root looks after.
-used_bytes() {
-  local blocks free size sum=0
-  while read -r blocks free size; do ((sum += (blocks - free) * size)); done < <(stat -f -c '%b %f %S' -- "$root" "${trimmed[@]}")
-  echo "$sum"
+# Sets `used` to the bytes in use in the file systems that trim_root looks after.
+count_used() {
+  local blocks free size
+  used=0
+  while read -r blocks free size; do ((used += (blocks - free) * size)); done < <(stat -f -c '%b %f %S' -- "$root" "${trimmed[@]}")
 }
 
 unmount_root() {
@@ -164,14 +170,18 @@ unmount_root() {
 # Set when something that was written is not on the disk, as when the host's own disk is full. A script need not have
 # noticed: what it writes is in memory at first.
 lost=''
+# Places of file systems that were flushed, and that nothing was written to since.
+declare -A flushed=()
 
 # Writes out the file system that a path lies on; the kernel tells of what failed since it was mounted (syncfs(2)).
 flush() { # PATH
-  sync -f -- "$1" >&2 || lost=1
+  sync -f -- "$1" >&2 && return
+  lost=1
+  return 1
 }
 
 unmount() { # PLACE
-  flush "$1"
+  [ -n "${flushed[$1]-}" ] || flush "$1"
   umount -- "$1" && return
   local holders
   holders=$(fuser -m "$1" 2>/dev/null)

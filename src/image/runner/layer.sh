@@ -3,26 +3,28 @@
 
 # Runs a build-layer script inside the image.
 action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
-  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point used
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point used before found='' way_out
   shift 8
+  meanwhile() {
+    meanwhile() { :; }
+    prepare "$work"
+  }
   attach "$work" "$work/layer.qcow2" qcow2
   mount_root "$start" "$size" "$type"
   mount_others "$work" "$start"
-  used=$(used_bytes)
-  if [ -n "$interpreter" ] && [ ! -x "$(within "$root" "$interpreter")" ]; then
-    die VLB_SCRIPT_INTERPRETER "$interpreter"
+  count_used && before=$used
+  if [ -n "$interpreter" ]; then
+    find_within "$root" "$interpreter" && [ -x "$found" ] || die VLB_SCRIPT_INTERPRETER "$interpreter"
   fi
-  check_architecture "$interpreter"
+  check_architecture "$found"
   for point in dev proc sys run tmp mnt; do mount_point "$point"; done
   lend_dns
-  lend_secrets
   lend_caches "$work"
   lend_binds "$work"
   lend_devices "$start"
   forbid_services
-  chown -R 0:0 -- "$work/src"
-  [ ! -d "$work/include" ] || chown -R 0:0 -- "$work/include"
   [ "$network" = none ] && option=(--net)
+  wait "$way_out"
   # A shell controls its terminal, so that ^C and ^Z reach what runs in it.
   [ -z "$script" ] && [ -t 0 ] && session=(setsid --ctty)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
@@ -37,12 +39,23 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   allow_services
   [ "$status" != 0 ] || note_packages "$work"
   print_fstab "$root"
-  trim_root "$work/layer.qcow2" "$used"
+  trim_root "$work/layer.qcow2" "$before"
   unmount_others
   remove_made
   unmount_root
   detach
   tell "exit $status"
+}
+
+# All that the image is not needed for, while its disk is being attached.
+prepare() { # WORK
+  find_way_out >"$1/ns/way-out" &
+  way_out=$!
+  lay_out_dev "$1/ns"
+  copy_dns
+  lend_secrets
+  chown -R 0:0 -- "$1/src"
+  [ ! -d "$1/include" ] || chown -R 0:0 -- "$1/include"
 }
 
 # A script that failed may have filled the disk.
@@ -64,19 +77,8 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT VARIABLE=VALUE...
   cd "$1/ns/root" || exit 70
   local folder place in out from to leaver variable numbers=() become
   {
-    mount -t proc -o nosuid,nodev,noexec proc proc &&
-      printf %s "$3" >proc/sys/kernel/hostname &&
-      mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys &&
-      make_dev "$1/ns" &&
-      mount -t tmpfs -o mode=0755,nosuid,nodev run run &&
-      mount -t tmpfs -o mode=1777,nosuid,nodev tmp tmp &&
-      mkdir -m 1777 run/lock && mkdir run/vlb &&
-      mount --bind "$1/ns/dns" run/vlb &&
-      # The host's file system: without nodev a node made there would open the host's disks.
-      mount -o bind,nosuid,nodev "$1/src" mnt &&
-      mkdir run/secrets && mount --bind "$1/ns/secrets" run/secrets &&
-      { [ ! -d "$1/record" ] || { mkdir run/vlb-record && mount -o bind,nosuid,nodev "$1/record" run/vlb-record; }; } &&
-      { [ ! -d "$1/include" ] || mount_read_only "$1/include" run/vlb-include; } &&
+    list_mounts "$1" >"$1/ns/mounts" && mount --all --fstab "$1/ns/mounts" &&
+      name_host "$3" "$1/ns/probe" &&
       while IFS=$'\t' read -r folder place; do
         [ -z "$folder" ] || show_lent "$folder" "$place" || exit 70
       done <<<"$6"
@@ -96,7 +98,7 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT VARIABLE=VALUE...
   # script's process is made before, without them, and waits. This one keeps them, which keeps the script from looking into
   # it (ptrace(2)): the host's files that it has open could be written to.
   exec {in}<&0 {out}>&1
-  coproc leaver { read -r && leave_host && echo left; }
+  coproc leaver { read -r && leave_host "$1/ns/way-out" && echo left; }
   # Copies: bash closes the originals in what it starts.
   exec {from}<&"${leaver[0]}" {to}>&"${leaver[1]}"
   become=(env -i "${numbers[@]}" setpriv --bounding-set "$kept_powers" --inh-caps -all --ambient-caps -all --
@@ -117,54 +119,86 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT VARIABLE=VALUE...
 kept_powers=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+linux_immutable
 kept_powers+=,+net_bind_service,+sys_chroot,+mknod,+audit_write,+setfcap
 
-mount_read_only() { # FOLDER PLACE
-  mkdir "$2" && mount -o bind,ro,nosuid,nodev "$1" "$2"
-}
-
 # What root can change the running kernel by, also without any powers, and where its memory and keys show.
 kernel_files=(sys sysrq-trigger irq bus fs acpi scsi mtrr asound driver dynamic_debug)
 hidden_files=(kcore keys key-users kmsg kpagecgroup kpagecount kpageflags sched_debug timer_list vmallocinfo slabinfo)
 
-# Makes /dev, and protects /proc.
-make_dev() { # SCRATCH
-  local node nodes='' here=${PWD//\\/\\134}
-  mount -t tmpfs -o mode=0755,nosuid,nodev,noexec dev dev && mkdir dev/pts dev/shm || return
-  # The host's nodes by bind mounts, for this tmpfs itself allows no device nodes; all by one mount(8), from a table as
-  # in fstab(5).
-  here=${here// /\\040}
-  for node in null zero full random urandom tty; do
-    : >"dev/$node" || return
-    nodes+="/dev/$node $here/dev/$node none bind"$'\n'
-  done
+nodes=(null zero full random urandom tty)
+
+# What is mounted where a script runs, as a table for one mount(8) (fstab(5)), which also makes the folders below /run.
+list_mounts() { # WORK
+  local node here work
+  in_table "$PWD" && here=$in_table
+  in_table "$1" && work=$in_table
+  echo "proc $here/proc proc nosuid,nodev,noexec"
+  echo "sysfs $here/sys sysfs ro,nosuid,nodev,noexec"
+  echo "$work/ns/dev $here/dev none bind,nosuid,nodev,noexec"
+  # The host's nodes: what is mounted at /dev itself allows none.
+  for node in "${nodes[@]}"; do echo "/dev/$node $here/dev/$node none bind"; done
   for node in "${kernel_files[@]}"; do
-    [ ! -e "proc/$node" ] || nodes+="$here/proc/$node $here/proc/$node none bind,ro,nosuid,nodev,noexec"$'\n'
+    [ ! -e "/proc/$node" ] || echo "$here/proc/$node $here/proc/$node none bind,ro,nosuid,nodev,noexec"
   done
   for node in "${hidden_files[@]}"; do
-    [ ! -e "proc/$node" ] || nodes+="/dev/null $here/proc/$node none bind,ro"$'\n'
+    [ ! -e "/proc/$node" ] || echo "/dev/null $here/proc/$node none bind,ro"
   done
-  printf %s "$nodes" >"$1/nodes" && mount --all --fstab "$1/nodes" || return
-  mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,nosuid,noexec devpts dev/pts &&
-    mount -t tmpfs -o mode=1777,nosuid,nodev shm dev/shm &&
-    ln -s pts/ptmx dev/ptmx &&
-    ln -s /proc/self/fd dev/fd && ln -s fd/0 dev/stdin && ln -s fd/1 dev/stdout && ln -s fd/2 dev/stderr
+  echo "devpts $here/dev/pts devpts newinstance,ptmxmode=0666,mode=0620,nosuid,noexec"
+  echo "shm $here/dev/shm tmpfs mode=1777,nosuid,nodev"
+  echo "run $here/run tmpfs mode=0755,nosuid,nodev"
+  echo "lock $here/run/lock tmpfs mode=1777,nosuid,nodev,noexec,X-mount.mkdir"
+  echo "tmp $here/tmp tmpfs mode=1777,nosuid,nodev"
+  echo "$work/ns/dns $here/run/vlb none bind,X-mount.mkdir"
+  echo "$work/ns/secrets $here/run/secrets none bind,X-mount.mkdir"
+  # The host's file system: without nodev a node made there would open the host's disks.
+  echo "$work/src $here/mnt none bind,nosuid,nodev"
+  [ ! -d "$1/record" ] || echo "$work/record $here/run/vlb-record none bind,nosuid,nodev,X-mount.mkdir"
+  [ ! -d "$1/include" ] || echo "$work/include $here/run/vlb-include none bind,ro,nosuid,nodev,X-mount.mkdir"
+}
+
+# In a container the host's /proc/sys may be one that nobody can write to.
+name_host() { # NAME FOLDER
+  { printf %s "$1" >/proc/sys/kernel/hostname; } 2>/dev/null && return
+  mount -t proc proc "$2" && printf %s "$1" >"$2/sys/kernel/hostname" && umount -- "$2"
+}
+
+in_table() { # PATH; sets `in_table` to how fstab(5) has it
+  in_table=${1//\\/\\134}
+  in_table=${in_table// /\\040}
+  in_table=${in_table//$'\t'/\\011}
+}
+
+# What a script will have as /dev, but for what is mounted in there.
+lay_out_dev() { # NS, which has dev/
+  local node
+  for node in "${nodes[@]}"; do : >"$1/dev/$node"; done
+  ln -s pts/ptmx /proc/self/fd "$1/dev/"
+  ln -s fd/0 "$1/dev/stdin"
+  ln -s fd/1 "$1/dev/stdout"
+  ln -s fd/2 "$1/dev/stderr"
 }
 
 # Makes the image the root of this mount namespace and unmounts the host. A chroot alone would not do: root gets out of
 # one. Once the image is the root, the host's programs are only found below the old root, with paths that no longer
 # fit, so the last of them, umount, is started by its dynamic loader, told where its libraries are now.
-leave_host() {
-  local file loader='' folders=() found libraries
+leave_host() { # FILE that find_way_out wrote
+  local way
+  mapfile -t way <"$1"
+  # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
+  pivot_root . mnt && cd / && "/mnt${way[0]}" --library-path "${way[1]}" "/mnt${way[2]}" -l /mnt && return
+  echo 'git vlb: cannot leave the host file system' >&2
+  return 70
+}
+
+# Prints the dynamic loader, the folders of the libraries as they will be below /mnt, and umount.
+find_way_out() {
+  local file program loader='' folders=() found libraries
+  program=$(type -P umount)
   while read -r file; do
     [[ $file =~ (/[^ ]+) ]] || continue
     file=${BASH_REMATCH[1]}
     [ -n "$loader" ] || [[ $file != */ld*.so* ]] || loader=$file
     folders+=("${file%/*}")
-  done < <(ldd "$(type -P umount)")
-  mapfile -t found < <(realpath -- "$(type -P umount)" "$loader" "${folders[@]}")
-  loader=${found[1]}
+  done < <(ldd "$program")
+  mapfile -t found < <(realpath -- "$program" "$loader" "${folders[@]}")
   printf -v libraries '/mnt%s:' "${found[@]:2}"
-  # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
-  pivot_root . mnt && cd / && "/mnt$loader" --library-path "${libraries%:}" "/mnt${found[0]}" -l /mnt && return
-  echo 'git vlb: cannot leave the host file system' >&2
-  return 70
+  printf '%s\n' "${found[1]}" "${libraries%:}" "${found[0]}"
 }

@@ -4,14 +4,12 @@
 # The host's name servers, for as long as the script runs. The image's disk never holds them: /etc/resolv.conf becomes a
 # link to a file that lives in memory, unless it is a link into /run already.
 lend_dns() { # sets `dns_file`, the file inside the image that is to show them
-  local conf
+  local found
   dns_file='' dns_link=''
-  cat /etc/resolv.conf >"$ns/dns/resolv.conf" 2>/dev/null || return
-  conf=$(within "$root" /etc/resolv.conf) || return
-  case $conf in "$root"/run/*) dns_file=${conf#"$root"} && return ;; esac
-  dns_link=$(within "$root" /etc)/resolv.conf
-  [ -d "${dns_link%/*}" ] || return
-  rm -rf "$ns/saved" && mkdir "$ns/saved"
+  [ -f "$ns/dns/resolv.conf" ] && find_within "$root" /etc/resolv.conf || return
+  case $found in "$root"/run/*) dns_file=${found#"$root"} && return ;; esac
+  find_within "$root" /etc && [ -d "$found" ] || return
+  dns_link=$found/resolv.conf
   if [ -d "$dns_link" ] && [ ! -L "$dns_link" ]; then
     dns_link='' && return
   fi
@@ -26,22 +24,25 @@ lend_dns() { # sets `dns_file`, the file inside the image that is to show them
       dns_link='' && return
     fi
   fi
-  cp -a -- "$ns/dns/resolv.conf" "$ns/saved/ours"
   ln -s "$dns_target" "$dns_link" && dns_file=$dns_target
 }
 dns_target=/run/vlb/resolv.conf
 
+# The host's name servers, for lend_dns and return_dns.
+copy_dns() {
+  { dns_ours=$(</etc/resolv.conf); } 2>/dev/null && printf '%s\n' "$dns_ours" >"$ns/dns/resolv.conf"
+}
+
 return_dns() {
-  local ours now target
+  local now found
   [ -n "$dns_link" ] || return
   still_within "${dns_link%/*}" || return
   # A script or package that put its own file there means it.
   [ "$(readlink -- "$dns_link")" = "$dns_target" ] || return
   rm -- "$dns_link"
-  ours=$(<"$ns/saved/ours")
   # The script could put there what it liked: a link that leads out, a fifo. That is no list of name servers.
-  now=$(plain_text "$ns/dns/resolv.conf") || now=$ours
-  if [ "${now#"$ours"}" = "$now" ]; then
+  now=$(plain_text "$ns/dns/resolv.conf") || now=$dns_ours
+  if [ "${now#"$dns_ours"}" = "$now" ] && [ -n "$dns_ours" ]; then
     plain_text "$ns/dns/resolv.conf" >"$dns_link"
     return
   fi
@@ -49,15 +50,15 @@ return_dns() {
     cp -a -- "$ns/saved/resolv.conf" "$dns_link"
   fi
   # Lines that the script added go to the image's own file, without the host's before them.
-  now=${now#"$ours"}
-  target=$(within "$root" /etc/resolv.conf) || return
-  [ -z "$now" ] || [ ! -d "${target%/*}" ] || { [ -e "$target" ] && [ ! -f "$target" ]; } || printf '%s\n' "${now#$'\n'}" >>"$target"
+  now=${now#"$dns_ours"}
+  find_within "$root" /etc/resolv.conf || return
+  [ -z "$now" ] || [ ! -d "${found%/*}" ] || { [ -e "$found" ] && [ ! -f "$found" ]; } || printf '%s\n' "${now#$'\n'}" >>"$found"
 }
 
 # Secrets lie in this namespace's tmpfs, and go with it.
 lend_secrets() {
   local line
-  mkdir -m 0700 "$ns/secrets"
+  ((${#secrets[@]} > 0)) || return 0
   for line in "${secrets[@]}"; do
     # printf is part of bash: the value never shows in a command line.
     printf %s "${line#* }" | base64 -d >"$ns/secrets/${line%% *}" || die VLB_SECRET "cannot hand over the secret ${line%% *}"

@@ -80,11 +80,16 @@ show_parents() {
   ((${#parents[@]} == 0)) || printf '%s\n' "${parents[@]}"
 }
 
-# What a process left that was killed.
+# What a process left that was killed. Of another PID namespace we do not see the processes: a group of such a one is used by
+# somebody, or about to be, or it is old.
 remove_stale() { # FOLDER NAMESPACE
   local group
-  for group in "$1/git-vlb-$2"-*; do
-    [ ! -d "$group" ] || [ -e "/proc/${group##*-}" ] || rmdir -- "$group" 2>/dev/null
+  for group in "$1"/git-vlb-*; do
+    case ${group##*/} in
+      'git-vlb-*') continue ;;
+      "git-vlb-$2"-*) [ ! -e "/proc/${group##*-}" ] ;;
+      *) [ -n "$(find "$group" -maxdepth 0 -mmin +10 2>/dev/null)" ] ;;
+    esac && rmdir -- "$group" 2>/dev/null
   done
 }
 
@@ -128,7 +133,10 @@ limited() { # COMMAND...
   [ -z "$lacking" ] || die VLB_HOST_KERNEL "vlb.memory cannot be obeyed here: no control group for memory can be made"
   (
     for group in "${groups[@]}"; do
-      echo 0 >"$group/cgroup.procs" || { echo 'git vlb: cannot limit the script' >&2 && exit 70; }
+      # To move a whole process the kernel waits until no other one is starting or ending: for some 10 ms. The first version of
+      # control groups takes single threads as well, which is all that this has.
+      if [ -e "$group/tasks" ]; then group+=/tasks; else group+=/cgroup.procs; fi
+      echo 0 >"$group" || { echo 'git vlb: cannot limit the script' >&2 && exit 70; }
     done
     exec "$@"
   )

@@ -101,8 +101,8 @@ lend() { # SOURCE PLACE; PLACE: below the image's root
 # GRUB looks for the devices of file systems and reads them, to find out what it calls them; and without links by UUID it
 # would write the devices' names on this host into its menu. So an image that has it sees those of its own file systems.
 lend_devices() { # START; of the root
-  local node uuid
-  [ -e "$(within "$root" /usr/sbin/grub-probe)" ] || [ -e "$(within "$root" /usr/sbin/grub2-probe)" ] || return 0
+  local node uuid found
+  find_within "$root" /usr/sbin && { [ -e "$found/grub-probe" ] || [ -e "$found/grub2-probe" ]; } || return 0
   device_at[$1]=$(findmnt -nvo SOURCE -- "$root")
   for node in "${device_at[@]}"; do
     lend "$node" "/dev/vlb${node##*/loop}"
@@ -140,7 +140,8 @@ show_lent() { # SOURCE PLACE
 remove_made() {
   local path
   for path in "${made_files[@]}" "${made[@]}"; do
-    [ "$(within "$root" "${path#"$root"}")" = "$path" ] || continue
+    still_within "$path" || continue
+    flushed=()
     if [ -d "$path" ]; then
       rmdir --ignore-fail-on-non-empty -- "$path"
     elif [ -f "$path" ] && [ ! -s "$path" ]; then

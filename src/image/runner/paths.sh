@@ -3,37 +3,41 @@
 
 # An image for another kind of machine is run by qemu-user, if the kernel knows of it (binfmt_misc): registered with the
 # flag F, its program is open already and need not be in the image.
-check_architecture() { # PROGRAM of the image, or nothing
-  local candidate program='' machine name
-  for candidate in "$1" /bin/sh /usr/bin/env /sbin/init; do
-    candidate=$(within "$root" "${candidate:-/nothing}") && [ -f "$candidate" ] || continue
-    [ "$(head -c 4 -- "$candidate" | od -An -c | tr -d ' ')" = 177ELF ] && program=$candidate && break
+check_architecture() { # FILE of the image, or nothing
+  local candidate found machine='' name ours
+  elf_machine "$1"
+  for candidate in /bin/sh /usr/bin/env /sbin/init; do
+    [ -z "$machine" ] || break
+    find_within "$root" "$candidate" && elf_machine "$found"
   done
-  [ -n "$program" ] || return 0
-  machine=$(elf_machine "$program")
-  case $machine/$(uname -m) in
-    "$(uname -m)/$machine" | i386/x86_64 | arm/aarch64 | unknown/*) return ;;
+  [ -n "$machine" ] || return 0
+  # Since Linux 6.1 (Documentation/admin-guide/sysctl/kernel.rst).
+  { read -r ours </proc/sys/kernel/arch; } 2>/dev/null || ours=$(uname -m)
+  case $machine/$ours in
+    "$ours/$machine" | i386/x86_64 | arm/aarch64 | unknown/*) return ;;
   esac
   name=/proc/sys/fs/binfmt_misc/qemu-$machine
   [ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null
   grep -qs '^enabled' "$name" && grep -qs '^flags:.*F' "$name" && return
-  die VLB_HOST_ARCHITECTURE "the image is for $machine, and this $(uname -m) host knows no program to run it with"
+  die VLB_HOST_ARCHITECTURE "the image is for $machine, and this $ours host knows no program to run it with"
 }
 
-# e_machine of the ELF header (elf(5)), in the byte order that its sixth byte tells.
+# Sets `machine` to e_machine of an ELF header (elf(5)), in the byte order that its sixth byte tells.
 elf_machine() { # FILE
-  local order=little
-  [ "$(od -An -tu1 -j5 -N1 -- "$1" | tr -d ' ')" = 2 ] && order=big
-  case $(od -An -tx2 -j18 -N2 --endian=$order -- "$1" | tr -d ' ') in
-    003e) echo x86_64 ;;
-    0003) echo i386 ;;
-    00b7) echo aarch64 ;;
-    0028) echo arm ;;
-    00f3) echo riscv64 ;;
-    0015) [ $order = little ] && echo ppc64le || echo ppc64 ;;
-    0016) echo s390x ;;
-    0102) echo loongarch64 ;;
-    *) echo unknown ;;
+  local bytes code
+  [ -f "$1" ] && read -ra bytes < <(od -An -v -tx1 -w20 -N20 -- "$1") && [ "${bytes[*]:0:4}" = '7f 45 4c 46' ] || return
+  code=${bytes[19]-}${bytes[18]-}
+  [ "${bytes[5]-}" != 02 ] || code=${bytes[18]-}${bytes[19]-}
+  case $code in
+    003e) machine=x86_64 ;;
+    0003) machine=i386 ;;
+    00b7) machine=aarch64 ;;
+    0028) machine=arm ;;
+    00f3) machine=riscv64 ;;
+    0015) [ "${bytes[5]-}" != 02 ] && machine=ppc64le || machine=ppc64 ;;
+    0016) machine=s390x ;;
+    0102) machine=loongarch64 ;;
+    *) machine=unknown ;;
   esac
 }
 
@@ -70,6 +74,13 @@ find_within() { # ROOT PATH
 still_within() { # PATH
   local found
   find_within "$root" "${1#"$root"}" && [ "$found" = "$1" ]
+}
+
+# Tells the folder's /etc/fstab as one line, bounded.
+print_fstab() { # FOLDER
+  local found
+  find_within "$1" /etc/fstab && [ -f "$found" ] || return 0
+  tell "fstab $(head -c 65537 -- "$found" | base64 -w 0)"
 }
 
 # Prints the beginning of a plain file. Of anything else nothing: nobody may ever write to a fifo, and a link leads elsewhere.

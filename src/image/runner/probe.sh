@@ -69,13 +69,6 @@ probe_subvolumes() { # FOLDER
     done
 }
 
-# The folder's /etc/fstab as one line, bounded.
-print_fstab() { # FOLDER
-  local file
-  file=$(within "$1" /etc/fstab) && [ -f "$file" ] || return 0
-  tell "fstab $(head -c 65537 -- "$file" | base64 -w 0)"
-}
-
 looks_like_root() { # FOLDER
   [ -d "$1/etc" ] && [ ! -L "$1/etc" ] && [ ! -L "$1/usr" ] || return
   [ -d "$1/usr/bin" ] || [ -d "$1/bin" ] && return
