@@ -131,22 +131,29 @@ async function buildRevision(
     // What succeeded below a layer that failed is of use to others, too.
     if (options.remote && !options.dryRun) await pushBuilt(context, source, options.env)
     if (!chain.top || options.dryRun) return { chain, images: [], sums: undefined }
+    const given = options.formats.length > 0 || options.compress !== undefined || options.output !== undefined
+    const digest = options.digest || sums !== undefined
+    const keep = async (image: BuiltImage | undefined) => {
+      if (!chain.complete) return
+      const ofConfig = options.flatten && !given ? image : undefined
+      await keepRecord(context, source, { chain: chain.complete, env: options.env, image: ofConfig })
+    }
+    // A record names an image by its digest. Of a new one that has none, there is nothing to wait for.
+    const isNew = chain.layers.some(({ result }) => result === 'built')
+    const kept = isNew && !digest ? keep(undefined) : undefined
+    kept?.catch(() => {})
     const images = await makeImages(context, {
       top: chain.top,
       targets,
       flatten: options.flatten,
       seal: source.config.seal,
       label: source.label,
-      digest: options.digest || sums !== undefined,
+      digest,
       machine: { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch },
       sums,
       ahead: await ahead,
     })
-    if (chain.complete) {
-      const given = options.formats.length > 0 || options.compress !== undefined || options.output !== undefined
-      const image = options.flatten && !given ? images[0] : undefined
-      await keepRecord(context, source, { chain: chain.complete, env: options.env, image })
-    }
+    await (kept ?? keep(images[0]))
     if (!options.sbom) return { chain, images, sums }
     return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
   } finally {

@@ -199,6 +199,7 @@ async function walkChain(
   if (pulled.size > 0) chain = await planAgain(context, chain, plan)
   let missing = countMissing(chain, options)
   const uses = !options.dryRun && (missing > 0 || !options.lazy)
+  if (uses && missing > 0) context.store.scratch.prepare()
   if (uses) {
     chain = await held(context, chain, () => planChain(context, source, layers, options.env, options.known))
     missing = countMissing(chain, options)

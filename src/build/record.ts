@@ -42,7 +42,7 @@ export async function keepRecord(context: BuildContext, source: LoadedSource, bu
   const state = await notesState(context.project.repo)
   if (state !== '' && remembered === `${digest} ${state}\n`) return
   try {
-    await writeRecord(context, commit, record, built.chain)
+    await writeRecord(context, source, commit, record, built.chain)
     await context.store.write(memory, `${digest} ${await notesState(context.project.repo)}\n`)
   } catch (error) {
     warn(context, 'this build', error)
@@ -118,6 +118,7 @@ export function makeRecord(context: BuildContext, source: LoadedSource, built: R
 
 async function writeRecord(
   context: BuildContext,
+  { objects }: LoadedSource,
   commit: string,
   record: BuildRecord,
   chain: CompleteChain,
@@ -128,7 +129,9 @@ async function writeRecord(
     ...record,
     lists: Object.fromEntries([...lists].map(([digest, content]) => [digest, blobId(repo, content)])),
   }
-  await changeNote(repo, () => openObjects(repo), {
+  // Those of the source, which stay open; what they do not know yet, git looks for.
+  const open = async () => ({ ...objects, close: async () => {} })
+  await changeNote(repo, open, {
     target: commit,
     edit: (note) => withRecord(note, complete),
     blobs: [...lists.values()],

@@ -20,12 +20,20 @@ interface Source {
 
 /** Writes the tree `id` to `folder`, which must not exist. `name` is what errors call it. */
 export async function materialise(source: Source, id: TreeId, folder: string, name: string): Promise<void> {
-  const git = new CatFile(source.repo.cwd, source.env, source.signal)
-  try {
-    const files: File[] = []
-    await writeFolders(source.objects, id, folder, name, files)
+  const files: File[] = []
+  await writeFolders(source.objects, id, folder, name, files)
+  await withGit(source, async (git) => {
     git.foresee(files.map(({ oid }) => oid))
     for (const { oid, path, mode, shown } of files) await writeBlob(git, oid, path, mode, shown)
+  })
+}
+
+/** With the git that reads the source's objects, or another one. */
+async function withGit({ repo, objects, env, signal }: Source, work: (git: CatFile) => Promise<void>): Promise<void> {
+  if (objects.git) return await work(objects.git())
+  const git = new CatFile(repo.cwd, env, signal)
+  try {
+    await work(git)
   } finally {
     await git.close()
   }
@@ -44,12 +52,7 @@ export async function materialiseEntry(source: Source, entry: TreeEntry, path: s
   await mkdir(dirname(path), { recursive: true })
   if (entry.mode === '120000') return await symlink(await source.objects.blob(entry.oid), path)
   if (entry.mode === '160000') throw submodule(name)
-  const git = new CatFile(source.repo.cwd, source.env, source.signal)
-  try {
-    await writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, name)
-  } finally {
-    await git.close()
-  }
+  await withGit(source, (git) => writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, name))
 }
 
 /** Makes the folders and links of a tree; its files are added to `files`. */

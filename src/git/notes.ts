@@ -22,11 +22,16 @@ export async function notesState(repo: Repository): Promise<string> {
   if (packed !== undefined) return packed
   // A reftable is not ours to read, but its list of tables changes with any ref.
   const tables = await read('reftable/tables.list')
-  return tables === '' ? '' : createHash('sha256').update(tables).digest('hex')
+  return tables === '' ? '' : `reftable ${createHash('sha256').update(tables).digest('hex')}`
 }
 
 /** The commit that the ref names. */
 export async function notesTip(repo: Repository): Promise<string | undefined> {
+  const state = await notesState(repo)
+  if (state === '') return undefined
+  // A file of a ref, and a line of packed-refs, begin with it (gitrepository-layout(5)).
+  const tip = /^[0-9a-f]{40,64}(?=$| )/.exec(state)?.[0]
+  if (tip !== undefined && tip.length === (repo.objectFormat === 'sha256' ? 64 : 40)) return tip
   const { stdout } = await ask('git', ['rev-parse', '--verify', '--quiet', `${notesRef}^{commit}`], {
     cwd: repo.cwd,
     ok: [0, 1],
@@ -77,9 +82,10 @@ export async function changeNote(
   open: () => Promise<Objects>,
   change: NoteChange,
 ): Promise<'written' | 'unchanged'> {
+  const committer = committerOf(repo)
+  committer.catch(() => {})
   for (let attempt = 1; ; attempt++) {
-    const tip = await notesTip(repo)
-    const objects = await open()
+    const [tip, objects] = await Promise.all([notesTip(repo), open()])
     let note: string
     const blobs: Buffer[] = []
     try {
@@ -91,7 +97,7 @@ export async function changeNote(
     } finally {
       await objects.close()
     }
-    const failed = await fastImport(repo, await importStream(repo, tip, { ...change, blobs }, note))
+    const failed = await fastImport(repo, importStream(repo, await committer, tip, { ...change, blobs }, note))
     if (!failed) return 'written'
     // Somebody else moved the ref, or is just moving it.
     const contended = /Not updating|cannot lock ref|Unable to create .*\.lock/s.test(failed.stderr)
@@ -101,18 +107,19 @@ export async function changeNote(
 }
 
 /** git-fast-import(1), INPUT FORMAT. */
-async function importStream(
+function importStream(
   repo: Repository,
+  committer: string,
   tip: string | undefined,
   { target, blobs, message }: NoteChange,
   note: string,
-): Promise<Buffer> {
+): Buffer {
   const data = (content: Buffer) => [Buffer.from(`data ${content.length}\n`), content, Buffer.from('\n')]
   const line = (text: string) => Buffer.from(`${text}\n`)
   return Buffer.concat([
     ...blobs.flatMap((blob, i) => [line('blob'), line(`mark :${i + 1}`), ...data(blob)]),
     line(`commit ${notesRef}`),
-    line(`committer ${await committer(repo)} ${Math.floor(Date.now() / 1000)} +0000`),
+    line(`committer ${committer} ${Math.floor(Date.now() / 1000)} +0000`),
     ...data(Buffer.from(message)),
     ...(tip === undefined ? [] : [line(`from ${tip}`)]),
     ...blobs.map((blob, i) => line(`M 100644 :${i + 1} ${blobId(repo, blob)}`)),
@@ -123,7 +130,7 @@ async function importStream(
 }
 
 /** The user as configured. git would guess one from the host's name, or refuse. */
-async function committer(repo: Repository): Promise<string> {
+async function committerOf(repo: Repository): Promise<string> {
   try {
     const ident = await gitRead(repo.cwd, ['-c', 'user.useConfigOnly=true', 'var', 'GIT_COMMITTER_IDENT'])
     return ident.slice(0, ident.lastIndexOf('>') + 1)

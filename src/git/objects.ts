@@ -16,6 +16,8 @@ export interface Objects {
   blob(oid: string): Promise<Buffer>
   /** The root tree of a commit. */
   treeOf(commit: string): Promise<TreeId>
+  /** The git that reads them, if one does; closed with them. */
+  git?: (() => CatFile) | undefined
   close(): Promise<void>
 }
 
@@ -73,6 +75,7 @@ function cached(objects: Objects): Objects {
     },
     blob: (oid) => objects.blob(oid),
     treeOf: (commit) => objects.treeOf(commit),
+    git: objects.git && (() => (objects.git as () => CatFile)()),
     close: () => objects.close(),
   }
 }
@@ -160,10 +163,11 @@ class GitObjects implements Objects {
     return treeId((await this.#read(commit, 'commit')).toString('latin1').split('\n')[0]?.slice(5) ?? '')
   }
 
+  git = (): CatFile => (this.#git ??= new CatFile(this.#repo.cwd, this.#env, this.#signal))
+
   async #read(oid: string, type: string): Promise<Buffer> {
-    this.#git ??= new CatFile(this.#repo.cwd, this.#env, this.#signal)
     const pieces: Buffer[] = []
-    const found = await this.#git.read(oid, (piece) => void pieces.push(Buffer.from(piece)))
+    const found = await this.git().read(oid, (piece) => void pieces.push(Buffer.from(piece)))
     if (found !== type) {
       throw new VlbError(
         'VLB_GIT',

@@ -65,11 +65,18 @@ function trace(tool: string, args: readonly string[]): void {
   }
 }
 
+const loadExeca = () => import('execa')
+
+/** Loads what `run` needs, while something else is waited for. */
+export function preloadRun(): void {
+  void loadExeca()
+}
+
 /** Runs to the end and returns what it printed. Throws ToolError, or VlbError for a missing program or a full disk. */
 export async function run(tool: string, args: readonly string[], options: RunOptions = {}): Promise<Output> {
   trace(tool, args)
   const command = tethered(tool, args)
-  const { execa } = await import('execa')
+  const { execa } = await loadExeca()
   const result = await execa(command.tool, command.args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     env: childEnvironment(options.env),
@@ -259,7 +266,7 @@ export async function spawnInteractive(
   args: readonly string[],
 ): Promise<{ exitCode: number | undefined; signal: string | undefined }> {
   trace(tool, args)
-  const { execa } = await import('execa')
+  const { execa } = await loadExeca()
   const { exitCode, signal } = await execa(tool, args, {
     env: childEnvironment(),
     extendEnv: false,

@@ -44,6 +44,12 @@ export class Scratch {
     this.#paths.push(path)
   }
 
+  /** Begins with what the first scratch file takes: it need not be waited for before that. */
+  prepare(): void {
+    this.#owner ??= this.#own()
+    this.#owner.catch(() => {})
+  }
+
   /** A name for a file that is to go elsewhere on this file system by a rename. */
   async file(): Promise<string> {
     this.#owner ??= this.#own()

@@ -1,7 +1,7 @@
 // Which images were written, from what: so that an image that is still current is not written again, and never has to be
 // read to find that out.
 import { createHash } from 'node:crypto'
-import { constants, openSync } from 'node:fs'
+import { constants, openSync, statSync } from 'node:fs'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { hasErrorCode } from '../core/errors.ts'
 import type { SealedStep } from '../core/seal.ts'
@@ -92,8 +92,12 @@ async function putInPlaceOf(image: string, written: string): Promise<void> {
   }
 }
 
+/** Bytes from which freeing a file takes longer than to have another process do so. */
+const large = 32 * 2 ** 20
+
 function openOld(image: string): number | undefined {
   try {
+    if (statSync(image).blocks * 512 < large) return undefined
     return openSync(image, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch {
     return undefined
