@@ -127,8 +127,7 @@ async function attempt(file: string, options: string[], signal: AbortSignal): Pr
     const { exitCode, signal: killed } = await child.ended
     if (exitCode === busy) return undefined
     if (exitCode === removed) return 'removed'
-    if (exitCode === undefined || exitCode === 127) throw failure('flock', [], { exitCode, signal: killed, stderr: '' })
-    throw new Error(`flock ended with status ${exitCode} on ${file}`)
+    throw failure('flock', [file], { exitCode, signal: killed, stderr: '' })
   }
   const lost = new AbortController()
   let released = false

@@ -160,14 +160,15 @@ export interface Failure {
   stderr: string
 }
 
-/** The error for a program's failure: a full disk and a missing program are the host's, the rest is a ToolError. */
+/** The error for a program's failure: a full disk, a missing and a killed program are the host's, the rest is a ToolError. */
 export function failure(tool: string, args: readonly string[], result: Failure): Error {
   // setpriv exits with 127 when it cannot find the program (setpriv(1)); without setpriv itself there is no status.
   if (result.exitCode === 127 || (result.exitCode === undefined && result.signal === undefined)) {
     const missing = result.exitCode === undefined ? 'setpriv' : tool
     return new VlbError('VLB_HOST_TOOL', `${missing} is not installed`, { hint: toolHint(missing) })
   }
-  if (/No space left on device|Disk quota exceeded/.test(result.stderr)) {
+  // Where a write fails git may say it in words of its own.
+  if (/No space left on device|Disk quota exceeded|Out of diskspace/.test(result.stderr)) {
     return new VlbError('VLB_HOST_SPACE', `no space left on the host: ${result.stderr.trim().split('\n').at(-1)}`, {
       hint: 'free some space (df -h), or move the store: git config vlb.store PATH',
       data: { vague: true },
@@ -176,6 +177,13 @@ export function failure(tool: string, args: readonly string[], result: Failure):
   if (/Input\/output error/.test(result.stderr)) {
     return new VlbError('VLB_HOST_IO', `${tool}: ${result.stderr.trim().split('\n').at(-1)}`, {
       hint: 'is a disk of this host failing? see: dmesg | tail',
+    })
+  }
+  // A shell, and flock for what it runs, tell by a status of 128 and the signal's number.
+  const signal = result.signal ?? (result.exitCode === 137 ? 'SIGKILL' : undefined)
+  if (signal) {
+    return new VlbError('VLB_KILLED', `${tool} was killed by ${signal}`, {
+      hint: 'run the command again; if nobody killed it, was memory short? see: dmesg | tail',
     })
   }
   return new ToolError(tool, args, result)

@@ -237,7 +237,8 @@ function qemuFailure(end: Extract<End, { how: 'exited' }>, stderr: string, guest
   // On SIGTERM and SIGINT qemu says so and exits with 0.
   if (end.exitCode === 0 && !/terminating on signal/.test(stderr)) return undefined
   const known = failure(qemu, [], { ...end, stderr })
-  if (known instanceof VlbError) throw known
+  // What became of the guest is told with what it said last.
+  if (known instanceof VlbError && known.code !== 'VLB_KILLED') throw known
   const said = stderr.split('\n').filter((line) => line.trim() !== '')
   const under = guest.accelerator === 'kvm' ? 'with KVM; to do without: git config vlb.accel tcg' : 'without KVM'
   const how = `qemu ended with ${end.signal ?? `status ${end.exitCode}`} (${under})`
