@@ -156,7 +156,8 @@ export async function startAhead(
   if (!fits) return undefined
   const { path: place, compat } = target
   const format = target.format === 'raw' ? 'raw' : 'qcow2'
-  return new Ahead(context, below, { place, to: temporaryFor(context, place), format, compat })
+  const to = await temporaryFor(context, place).catch(() => undefined)
+  return to === undefined ? undefined : new Ahead(context, below, { place, to, format, compat })
 }
 
 type Stale = Pick<Staged, 'target' | 'recipe'>
@@ -212,7 +213,7 @@ async function write(
   from: Conversion['from'],
   vmdk: string | undefined,
 ): Promise<string> {
-  const temporary = temporaryFor(context, target.path)
+  const temporary = await temporaryFor(context, target.path)
   const { format, compress, compat } = target
   if (!job.flatten) await overlay(context, job, temporary)
   else if (format === 'ova') await writeOva(context, job, target, temporary, from, vmdk)
@@ -221,8 +222,8 @@ async function write(
 }
 
 /** A name beside the image for a file that goes there by a rename; what is left of it is removed when we end. */
-function temporaryFor(context: BuildContext, path: string): string {
-  return context.store.scratch.beside(path)
+async function temporaryFor(context: BuildContext, path: string): Promise<string> {
+  return await context.store.scratch.linkedBeside(path)
 }
 
 async function overlay(context: BuildContext, job: ImageJob, target: string): Promise<void> {
@@ -239,7 +240,7 @@ async function writeOva(
   from: Conversion['from'],
   written: string | undefined,
 ): Promise<void> {
-  const vmdk = written ?? temporaryFor(context, target.path)
+  const vmdk = written ?? (await temporaryFor(context, target.path))
   if (!written) await convert(context, { from, to: vmdk, format: 'vmdk', compress: 'none' }, target.path)
   const machine = { ...job.machine, firmware: await firmwareOf(context, job) }
   const { writeOva: write } = await import('../image/ova.ts')

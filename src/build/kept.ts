@@ -52,7 +52,7 @@ async function placeToKeep(context: BuildContext, image: Image, name: string): P
     })
   }
   await makeFolders(folder)
-  return { path: context.store.scratch.beside(target), target }
+  return { path: await context.store.scratch.linkedBeside(target), target }
 }
 
 /** Puts it where it is found; the store remembers that it is ours, so that it may name its image. */

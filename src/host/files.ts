@@ -21,6 +21,11 @@ export function nameBeside(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}.${randomBytes(3).toString('hex')}.tmp`)
 }
 
+/** Whether a file name is one of those. */
+export function isBeside(name: string): boolean {
+  return /^\..+\.\d+\.[0-9a-f]{6}\.tmp$/.test(name)
+}
+
 /**
  * Writes a small file: complete or not at all, and on disk when this returns. `temporary`: where it is written first, on
  * the same file system; the caller sees to it that nothing stays there should we be killed.

@@ -5,10 +5,10 @@
 // a lock (flock(2)) on a file beside them, which lasts as long as their process. A process id would not do: the store may
 // be shared with another container, which has process ids of its own, and after a start of the host they are given anew.
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { type FileHandle, mkdir, open, readdir, readlink, rm, symlink } from 'node:fs/promises'
+import { basename, isAbsolute, join, resolve } from 'node:path'
 import { hasErrorCode } from '../core/errors.ts'
-import { explainWriteError, nameBeside, shareWithGroup } from './files.ts'
+import { explainWriteError, isBeside, nameBeside, shareWithGroup } from './files.ts'
 import { lockOpenFile } from './lock.ts'
 import { type Child, spawn } from './run.ts'
 
@@ -63,6 +63,17 @@ export class Scratch {
   beside(path: string): string {
     const name = nameBeside(path)
     this.watch(name)
+    return name
+  }
+
+  /** The same for what may be large: a link to it, among the scratch files, tells who sweeps what became of nobody's. */
+  async linkedBeside(path: string): Promise<string> {
+    const name = this.beside(resolve(path))
+    try {
+      await symlink(name, await this.file())
+    } catch (error) {
+      throw explainWriteError(error, this.#folder)
+    }
     return name
   }
 
@@ -131,7 +142,12 @@ function ownerOf(name: string): string {
   return name.endsWith(lockEnding) ? name.slice(0, -lockEnding.length) : name.slice(0, name.lastIndexOf('-'))
 }
 
-/** What cannot be removed was another user's, or is being removed by somebody else. */
+/**
+ * What cannot be removed was another user's, or is being removed by somebody else. A link was made for a file beside
+ * another's place; no name but such a one is believed.
+ */
 async function remove(path: string): Promise<void> {
+  const beside = await readlink(path).catch(() => '')
+  if (isAbsolute(beside) && isBeside(basename(beside))) await rm(beside, { force: true }).catch(() => {})
   await rm(path, { recursive: true, force: true }).catch(() => {})
 }
