@@ -2,6 +2,7 @@
 import { access } from 'node:fs/promises'
 import { diskStep, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results.ts'
+import { suggestRollup } from '../core/rollup-hint.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
@@ -36,6 +37,7 @@ export async function status(context: BuildContext, { revision, env, remote }: S
       base: await baseState(context, chain),
       layers: layers.filter((layer) => layer.name !== diskStep),
       image: await imageState(context, source, chain),
+      rollup: revision === undefined ? rollupHint(source, states) : null,
       prebuild: revision === undefined ? await prebuildStatus(context.project) : null,
       store: storeStatus(context),
     }
@@ -164,6 +166,14 @@ async function imageState(context: BuildContext, source: LoadedSource, chain: Ch
     return { path, state: 'current', tested: pass?.at ?? null }
   }
   return { path, state: known ? 'stale' : 'missing', tested: null }
+}
+
+/** Of the working tree alone: revisions stay as they are. */
+function rollupHint({ layers, config }: LoadedSource, states: readonly LayerStatus[]): StatusResult['rollup'] {
+  const cached = new Set(states.filter(({ state }) => state === 'cached').map(({ name }) => name))
+  const base = config.base?.from === 'path' ? config.base.path : undefined
+  const range = suggestRollup(layers, (name) => cached.has(name), base)
+  return range ? { from: range[0]?.name ?? '', to: range.at(-1)?.name ?? '', layers: range.length } : null
 }
 
 async function exists(path: string): Promise<boolean> {

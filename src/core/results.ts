@@ -106,6 +106,8 @@ export interface StatusResult {
     /** When the current image passed the checks as they are now, ISO 8601; null if it did not. */
     tested: string | null
   }
+  /** Layers that would better be one, of a chain so deep that it pays; null otherwise, and for a revision. */
+  rollup: { from: string; to: string; layers: number } | null
   /** Null where there was none, and for a revision. */
   prebuild: PrebuildStatus | null
   store: StoreStatus

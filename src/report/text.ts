@@ -98,7 +98,13 @@ function statusText(data: StatusResult, { style, cwd, verbose }: TextOptions): s
   const image = `image ${shownPath(data.image.path, cwd)}: ${style(data.image.state === 'current' ? 'green' : 'yellow', data.image.state)}${data.image.tested === null ? '' : `, ${style('green', 'tested')} ${formatAge((Date.now() - Date.parse(data.image.tested)) / 1000)} ago`}`
   const lines = table([head, ...rows], ['left', 'left', 'left', 'right', 'right', 'right', 'left'])
   const todo = data.layers.some((layer) => layer.state !== 'cached') || data.image.state !== 'current'
-  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}${storeLine(data.store)}`
+  return `${style('bold', data.project)} at ${printable(data.rev)}, ${base}${grown}\n${lines}\n${image}${todo ? style('dim', '   (git vlb build)') : ''}\n${rollupLine(data)}${data.prebuild ? prebuildLine(data.prebuild, { style, cwd }) : ''}${storeLine(data.store)}`
+}
+
+function rollupLine({ layers, rollup }: StatusResult): string {
+  if (!rollup) return ''
+  const { from, to } = rollup
+  return `with ${layers.length} layers each build takes longer: git vlb rollup ${from}..${to} makes one of ${rollup.layers}, the same disk\n`
 }
 
 /** Nothing where there is no store yet, or nobody counted. */

@@ -48,6 +48,7 @@ const status: StatusResult = {
       builtAt: null,
     },
   ],
+  rollup: null,
   prebuild: null,
   store: { path: '/p/.git/vlb', bytes: null, budgetBytes: null, configured: false },
   image: { path: '/p/build/image.qcow2', state: 'stale', tested: null },
@@ -87,6 +88,13 @@ describe('status', () => {
   test('nothing to do when all is there', () => {
     const data = { ...status, layers: status.layers.slice(0, 1), image: { ...status.image, state: 'current' as const } }
     expect(text({ kind: 'status', data })).not.toContain('git vlb build')
+  })
+
+  test('a rollup that would pay: one line', () => {
+    const data = { ...status, rollup: { from: '10_a', to: '59_x', layers: 50 } }
+    expect(text({ kind: 'status', data })).toContain(
+      '(git vlb build)\nwith 2 layers each build takes longer: git vlb rollup 10_a..59_x makes one of 50, the same disk\n',
+    )
   })
 
   test('a base that a layer makes', () => {
