@@ -9,7 +9,6 @@ import { VlbError } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
 import { type Lease, LeaseWatch, lookEvery, renewEvery, type Seen } from '../core/lease.ts'
 import type { Step } from '../core/plan.ts'
-import { formatSeconds } from '../core/units.ts'
 import type { Registry } from '../store/oci.ts'
 import { LeaseTags } from '../store/oci-lease.ts'
 import type { Snapshot } from '../store/store.ts'
@@ -219,7 +218,7 @@ export class KeyLeases implements Turns {
 
   #tellWait({ name, key }: Step, { host, seconds }: Lease): void {
     this.#note(
-      `waiting for ${host}, which builds ${name} (${short(key)}), until it is pushed or ${host} is silent for ${formatSeconds(seconds)}`,
+      `waiting for ${host}, which builds ${name} (${short(key)}), until it is pushed or ${host} is silent for ${seconds} s`,
     )
   }
 

@@ -24,7 +24,10 @@ export interface ShapeContext {
   store: LocalStore
   /** Folder of the project below the repository's top. */
   prefix: string
-  /** Where it lies in working trees: a base that git does not hold is beside one of them. */
+  /**
+   * Where it lies in working trees: a base that git does not hold is beside one of them. Without any, that may be whatever
+   * base there is: what lies there now need not be what others have built on.
+   */
   folders: readonly string[]
   /** All that the store has. */
   bases: readonly KnownBase[]
@@ -41,7 +44,7 @@ export class Shapes {
     this.#context = context
   }
 
-  /** Undefined where the project is not in that tree, or its vlb.yaml makes no sense. */
+  /** Undefined where the project is not in that tree. */
   async ofTree(objects: Objects, root: TreeId): Promise<Shape | undefined> {
     const top = await lookup(objects, root, this.#context.prefix)
     if (top?.mode !== '40000') return undefined
@@ -49,14 +52,20 @@ export class Shapes {
     const entries = await objects.tree(project)
     const blob = entries.find(({ name, mode }) => name === configFile && mode.startsWith('100'))
     const config = blob && (await this.#config(objects, blob.oid))
-    if (!config) return undefined
+    if (!blob) return undefined
+    if (!config) return { bases: [], size: undefined, root: undefined, layers: [], unreadable: configFile }
     const layers: Layer[] = []
+    let unreadable: string | undefined
     for (const entry of layersIn(entries)) {
       const layer = await this.#layer(objects, entry)
-      if (!layer) break
+      if (!layer) {
+        unreadable = entry.name
+        break
+      }
       layers.push(layer)
     }
-    return await this.ofLayers(objects, project, config, layers)
+    const shape = await this.ofLayers(objects, project, config, layers)
+    return unreadable === undefined ? shape : { ...shape, unreadable }
   }
 
   /** Of what was read already; stops at a layer that includes what is not there. */

@@ -111,7 +111,7 @@ async function writeManifest(
   const signature = signs
     ? await signText(context.project.repo, statementOf(snapshot.key, blobOf(config).digest))
     : undefined
-  const { manifest } = composeManifest(snapshot, padding, signature)
+  const { manifest } = composeManifest(snapshot, padding, signature, new Date().toISOString())
   const wrong = parseSnapshot(config, snapshot.key, blobsOf(snapshot))
   if (typeof wrong === 'string') {
     const name = snapshot.layers.at(-1)?.manifest.layer

@@ -123,18 +123,20 @@ class Search {
   }
 }
 
-interface Found {
+export interface Found {
   tip: (kind: Tip['kind'], name: string) => number
   follow: (shape: Shape, tip: number) => void
   record: (key: string, contentId: string, tip: number | undefined) => void
   folder: (path: string) => void
+  /** A tip that cannot be followed to its end. */
+  unreadable?: (kind: Tip['kind'], name: string, what: string) => void
 }
 
 /** One project of one repository. */
-class ProjectSearch {
+export class ProjectSearch {
   readonly #store: LocalStore
   readonly #context: BuildContext
-  readonly #stock: Stock
+  readonly #stock: Pick<Stock, 'bases'>
   readonly #project: RegisteredProject
   readonly #repo: Repository
   readonly #found: Found
@@ -143,7 +145,13 @@ class ProjectSearch {
   /** By root tree. */
   readonly #shapes = new Map<string, Promise<Shape | undefined>>()
 
-  constructor(context: BuildContext, stock: Stock, project: RegisteredProject, repo: Repository, found: Found) {
+  constructor(
+    context: BuildContext,
+    stock: Pick<Stock, 'bases'>,
+    project: RegisteredProject,
+    repo: Repository,
+    found: Found,
+  ) {
     this.#context = context
     this.#store = context.store
     this.#stock = stock
@@ -152,7 +160,8 @@ class ProjectSearch {
     this.#found = found
   }
 
-  async run(): Promise<void> {
+  /** `here`: whether an untracked base is the one that lies here, rather than any. */
+  async run({ here = true } = {}): Promise<void> {
     const [refs, worktrees, stashes, notes] = await Promise.all([
       listRefs(this.#repo),
       listWorktrees(this.#repo),
@@ -162,7 +171,7 @@ class ProjectSearch {
     const folders = worktrees.filter(({ there }) => there).map(({ path }) => join(path, this.#project.prefix))
     for (const folder of [this.#repo.commonDir, ...folders]) this.#found.folder(folder)
     const { prefix } = this.#project
-    const about: ShapeContext = { store: this.#store, prefix, folders, bases: this.#stock.bases }
+    const about: ShapeContext = { store: this.#store, prefix, folders: here ? folders : [], bases: this.#stock.bases }
     const shapes = new Shapes(about)
     const objects = openObjectsOfGit(this.#repo, offline, this.#context.signal)
     try {
@@ -189,6 +198,7 @@ class ProjectSearch {
     this.#shapes.set(tree, known)
     const shape = await known
     if (shape) this.#found.follow(shape, this.#found.tip(kind, name))
+    if (shape?.unreadable !== undefined) this.#found.unreadable?.(kind, name, shape.unreadable)
   }
 
   /** What is checked out, and what was changed of it since. */

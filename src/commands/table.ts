@@ -15,6 +15,7 @@ import logPage from '../../docs/git-vlb-log.1.md'
 import lsRemotePage from '../../docs/git-vlb-ls-remote.1.md'
 import newPage from '../../docs/git-vlb-new.1.md'
 import prebuildPage from '../../docs/git-vlb-prebuild.1.md'
+import prunePage from '../../docs/git-vlb-prune.1.md'
 import pullPage from '../../docs/git-vlb-pull.1.md'
 import pushPage from '../../docs/git-vlb-push.1.md'
 import rollupPage from '../../docs/git-vlb-rollup.1.md'
@@ -45,6 +46,7 @@ export const verbs: readonly Verb[] = [
   { name: 'push', page: pushPage, load: async () => (await import('./push.ts')).push },
   { name: 'pull', page: pullPage, load: async () => (await import('./pull.ts')).pull },
   { name: 'ls-remote', page: lsRemotePage, load: async () => (await import('./ls-remote.ts')).lsRemote },
+  { name: 'prune', page: prunePage, load: async () => (await import('./prune.ts')).prune },
   { name: 'changelog', page: changelogPage, load: async () => (await import('./changelog.ts')).changelog },
   { name: 'rollup', page: rollupPage, load: async () => (await import('./rollup.ts')).rollup },
   { name: 'log', page: logPage, load: async () => (await import('./log.ts')).log },

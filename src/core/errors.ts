@@ -43,6 +43,7 @@ export const errorCodes = {
   VLB_NO_REMOTE: 2,
   VLB_REMOTE: 2,
   VLB_REMOTE_LOGIN: 2,
+  VLB_PRUNE: 2,
   VLB_SIGNATURE: 2,
   VLB_REMOTE_DAMAGED: 4,
   VLB_NOT_BUILT: 1,

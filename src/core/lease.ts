@@ -5,7 +5,7 @@
 // waits a moment and reads it back: the last who wrote has it. And whoever waits watches for changes: an owner who changed
 // nothing for as long as it promised to is gone. At worst a layer is built twice.
 import { printable } from './errors.ts'
-import { type Blob, mediaTypes } from './oci.ts'
+import type { Blob } from './oci.ts'
 
 export interface Lease {
   /** Of one run of the program; random. */
@@ -23,6 +23,7 @@ export interface Lease {
   ended?: boolean
 }
 
+const manifestType = 'application/vnd.oci.image.manifest.v1+json'
 const artifactType = 'application/vnd.git-vlb.lease.v1'
 const annotation = 'vnd.git-vlb.lease'
 /** What stands for no content at all in a manifest (OCI image specification, "Guidance for an Empty Descriptor"). */
@@ -42,7 +43,7 @@ export function composeLease(lease: Lease, empty: Blob): string {
   const content = { mediaType: emptyType, ...empty }
   return JSON.stringify({
     schemaVersion: 2,
-    mediaType: mediaTypes.manifest,
+    mediaType: manifestType,
     artifactType,
     config: content,
     layers: [content],

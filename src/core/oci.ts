@@ -102,6 +102,7 @@ export function composeManifest(
   snapshot: SharedSnapshot,
   padding = '',
   signature?: string,
+  pushedAt?: string,
 ): { config: string; manifest: string } {
   const config = `${JSON.stringify(snapshot)}${padding}\n`
   const top = snapshot.layers.at(-1)?.manifest
@@ -115,6 +116,7 @@ export function composeManifest(
       'org.opencontainers.image.title': top?.layer ?? '',
       'org.opencontainers.image.created': top?.builtAt ?? '',
       'vnd.git-vlb.key': snapshot.key,
+      ...(pushedAt === undefined ? {} : { [pushedName]: pushedAt }),
       ...(signature === undefined ? {} : { [signatureName]: signature }),
     },
   }
@@ -122,6 +124,8 @@ export function composeManifest(
 }
 
 const signatureName = 'vnd.git-vlb.signature'
+/** When it was written to this registry, which does not tell by itself. */
+const pushedName = 'vnd.git-vlb.pushed'
 
 /**
  * What is signed of a snapshot. The config names all blobs of the chain by their digests; with the key, a manifest cannot
@@ -192,6 +196,7 @@ export interface Summary {
   layer: string
   /** ISO 8601, or '' where it does not say. */
   builtAt: string
+  pushedAt: string
   /** Of the layer itself; of the whole chain with its base. */
   bytes: number
   chainBytes: number
@@ -205,15 +210,20 @@ export function summaryOf(text: string): Summary | undefined {
   const index = ({ annotations: own }: Partial<Descriptor>) => Number(own?.['vnd.git-vlb.layer'] ?? -1)
   const top = Math.max(...layers.map(index))
   const sum = (some: Partial<Descriptor>[]) => some.reduce((total, { size = 0 }) => total + size, 0)
-  const builtAt = String(annotations?.['org.opencontainers.image.created'] ?? '')
+  const builtAt = timeIn(annotations?.['org.opencontainers.image.created'])
   return {
     config: found.config.digest,
     signature: found.signature,
     layer: String(annotations?.['org.opencontainers.image.title'] ?? ''),
-    builtAt: Number.isNaN(Date.parse(builtAt)) ? '' : builtAt,
+    builtAt,
+    pushedAt: timeIn(annotations?.[pushedName]) || builtAt,
     bytes: sum(layers.filter((one) => index(one) === top)),
     chainBytes: sum(layers),
   }
+}
+
+function timeIn(text: unknown): string {
+  return typeof text === 'string' && !Number.isNaN(Date.parse(text)) ? text : ''
 }
 
 function toBlob(given: Partial<Descriptor> | null): Blob | undefined {

@@ -23,6 +23,8 @@ export interface Shape {
   size: number | undefined
   root: string | undefined
   layers: readonly Part[]
+  /** What of it could not be read, and so is not followed. */
+  unreadable?: string
 }
 
 /** What stands where in the walk: revisions with the same layers share it. */

@@ -254,6 +254,31 @@ export interface RemoteListResult {
   snapshots: RemoteSnapshot[]
 }
 
+export interface PrunedSnapshot {
+  layer: string
+  key: string
+  /** Of the layer itself. */
+  bytes: number
+  /** ISO 8601; null if it does not say. */
+  pushedAt: string | null
+}
+
+export interface PruneResult {
+  ok: boolean
+  dryRun: boolean
+  remote: string
+  removed: PrunedSnapshot[]
+  /** Leases that ran out. */
+  leases: number
+  /** What stays: what something needs; what is new or below that, or has another tag. */
+  needed: number
+  spared: number
+  /** What nothing that stays names any more. */
+  freedBytes: number
+  /** ISO 8601: what was pushed since then stays. */
+  before: string
+}
+
 export interface InitResult {
   directory: string
   template: string
@@ -520,6 +545,7 @@ export type CommandResult =
   | { kind: 'test-boot'; data: BootResult; tap?: boolean }
   | { kind: 'cloud-init'; data: SeedResult }
   | { kind: 'ls-remote'; data: RemoteListResult }
+  | { kind: 'prune'; data: PruneResult }
   | { kind: 'push'; data: PushResult }
   | { kind: 'pull'; data: PullResult }
   | { kind: 'gc'; data: GcResult }

@@ -1,7 +1,14 @@
 // What was pushed or pulled, as text.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type { PulledLayer, PullResult, PushedLayer, PushResult, RemoteListResult } from '../core/results.ts'
+import type {
+  PruneResult,
+  PulledLayer,
+  PullResult,
+  PushedLayer,
+  PushResult,
+  RemoteListResult,
+} from '../core/results.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'
@@ -47,6 +54,30 @@ export function remoteText({ remote, snapshots }: RemoteListResult, style: Style
     rows.length === 0 ? '' : `${table([head, ...rows], ['left', 'left', 'right', 'right', 'right', 'left', 'left'])}\n`
   return `${list}${style('dim', `${count} at ${printable(remote)}`)}\n`
 }
+
+export function pruneText(data: PruneResult, style: Style): string {
+  const { removed, leases, needed, spared, dryRun, freedBytes } = data
+  const rows = removed.map(({ layer, key, bytes, pushedAt }) => [
+    printable(layer, 80),
+    style('dim', short(key)),
+    formatBytes(bytes),
+    pushedAt === null ? '' : `pushed ${formatAge((Date.now() - Date.parse(pushedAt)) / 1000)} ago`,
+  ])
+  const list = rows.length === 0 ? '' : `${table(rows, ['left', 'left', 'right', 'left'])}\n`
+  const what = [
+    ...(removed.length > 0 ? [`${counted(removed.length, 'snapshot')}, ${formatBytes(freedBytes)}`] : []),
+    ...(leases > 0 ? [counted(leases, 'lease')] : []),
+  ].join(' and ')
+  const kept = `${counted(needed, 'snapshot')} of branches and tags stay${needed === 1 ? 's' : ''}`
+  const besides =
+    spared === 0 ? '' : `, and ${spared} besides, pushed since ${data.before.slice(0, 10)} or kept by what is`
+  const later = removed.length > 0 && !dryRun ? '\nthe registry gives the room back when it collects garbage' : ''
+  const verb = dryRun ? 'would remove' : 'removed'
+  const at = `${dryRun || what === '' ? 'at' : 'from'} ${printable(data.remote)}`
+  return `${list}${verb} ${what || 'nothing'} ${at}; ${kept}${besides}${style('dim', later)}\n`
+}
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`
 
 type Look = (typeof pushLooks)[PushedLayer['result']] | (typeof pullLooks)[PulledLayer['result']]
 

@@ -18,7 +18,7 @@ import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
 import { keptLine, layerTable, shownPath, type TextOptions } from './layers.ts'
 import { safeLines } from './lines.ts'
-import { pullText, pushText, remoteText } from './remote.ts'
+import { pruneText, pullText, pushText, remoteText } from './remote.ts'
 import { rollupText } from './rollup.ts'
 import { cacheText, gcText, roomText } from './store.ts'
 import { table } from './table.ts'
@@ -61,6 +61,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.data.machines ? checksText(result.data, options) : bootText(result.data, options)
     case 'ls-remote':
       return remoteText(result.data, options.style)
+    case 'prune':
+      return pruneText(result.data, options.style)
     case 'push':
       return pushText(result.data, options.style)
     case 'pull':

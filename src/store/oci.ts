@@ -13,6 +13,13 @@ import { hashPart, type OnBytes, type Rest, receive } from './oci-receive.ts'
 /** Bytes of a file, or in memory. */
 export type Source = { path: string; offset: number } | Buffer
 
+const anyManifest = [
+  mediaTypes.manifest,
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+].join(', ')
+
 export class Registry {
   readonly #connection: Connection
 
@@ -51,6 +58,20 @@ export class Registry {
       const body = await readBody(response, manifestLimit)
       const text = response.status === 200 ? body.toString('utf8') : undefined
       return { text, time: Number.isNaN(time) ? undefined : time }
+    })
+  }
+
+  /** What a tag names, of whatever kind that is. */
+  async digestOf(tag: string): Promise<string | undefined> {
+    const headers = { accept: anyManifest }
+    return await this.#connection.again('looking for a manifest', async () => {
+      const response = await this.#connection.ask({ method: 'HEAD', path: `manifests/${tag}`, headers, ok: [200, 404] })
+      await dump(response)
+      if (response.status === 404) return undefined
+      const told = response.headers['docker-content-digest']
+      if (typeof told === 'string') return told
+      const text = await this.manifest(tag)
+      return text === undefined ? undefined : blobOf(text).digest
     })
   }
 
