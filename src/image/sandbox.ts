@@ -136,6 +136,7 @@ function hintFor(code: ErrorCode): string {
     return 'end what uses it (qemu-nbd --disconnect DEVICE), or let a free one be found: git config vlb.attach nbd, without --nbd'
   if (code === 'VLB_DISK')
     return 'correct it in the base, or in a layer before: its file system is checked by e2fsck -f -n, xfs_repair -n or btrfs check; git vlb log shows the last log'
+  if (code === 'VLB_KILLED') return 'nothing half-built was kept; run the command again; git vlb log shows the last log'
   return 'git vlb doctor shows what this host lacks; git vlb log shows the last log'
 }
 

@@ -1,11 +1,12 @@
 // How disks are attached: the choice between FUSE and nbd, and what is said where neither works. That nbd works is shown on
 // a machine that has it, in test/e2e/nbd.test.ts.
-import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect } from 'vitest'
 import { complains, refused } from '../rig/refused.ts'
-import { type Ran, type Rig, rigTest } from '../rig/rig.ts'
+import { type Ran, type Rig, type Running, rigTest } from '../rig/rig.ts'
 
 /** Runs the program on a host that a script (sh) has changed before, in a mount namespace of its own. */
 function onHost(rig: Rig, changes: string[], args: string[]): Ran {
@@ -135,6 +136,34 @@ describe('a host', () => {
     expect(rig.read('../asked')).toMatch(/--connect=\/dev\/nbd0 .*\n.*--connect=\/dev\/nbd1 /)
     expect(existsSync(rig.store('snapshots')) && rig.tool('ls', rig.store('snapshots'))).toBeFalsy()
   })
+})
+
+/** Where a program of the host finds the root file system of the layer that is being built. */
+function rootInSandbox(program: Running): string {
+  const apart = program
+    .descendants()
+    .find((pid) => readlinkSync(`/proc/${pid}/ns/mnt`) !== readlinkSync('/proc/self/ns/mnt'))
+  const mounts = readFileSync(`/proc/${apart}/mounts`, 'utf8')
+  return `/proc/${apart}/root${/ (\S+\/ns\/root) ext4 /.exec(mounts)?.[1]}`
+}
+
+rigTest('a program of the host that looks into a layer keeps it from ending: it is named', async (rig) => {
+  const hold = await rig.hold()
+  rig.project({ '10_a': `echo a > /a\n${hold.line}` })
+  rig.commit()
+  const building = rig.start(['build'])
+  await hold.reached()
+  const holder = spawn('sleep', ['600'], { cwd: rootInSandbox(building) })
+  await once(holder, 'spawn')
+  hold.release()
+  const ran = await building.ended
+  holder.kill()
+  expect(ran.code, ran.all).toBe(1)
+  expect(ran.stderr).toContain(
+    `error: the image's file system at / stays busy, held by ${holder.pid} (sleep); end that`,
+  )
+  await once(holder, 'close')
+  expect(await rig.build()).toEqual(['10_a built'])
 })
 
 describe('doctor', () => {

@@ -183,7 +183,22 @@ flush() { # PATH
 unmount() { # PLACE
   [ -n "${flushed[$1]-}" ] || flush "$1"
   umount -- "$1" && return
-  local holders
-  holders=$(fuser -m "$1" 2>/dev/null)
-  die VLB_KILLED "the file system at ${1#"${root%/root}"} stays busy; held by processes: ${holders:-unknown}"
+  local place=${1#"$root"} held_by
+  held_by=$(holders "$1")
+  die VLB_KILLED "the image's file system at ${place:-/} stays busy, held by ${held_by:-nobody that can be seen}; end that, and build again"
+}
+
+# Who has something of a mounted file system open, as PID (NAME), by all links that /proc has to it. They are only read: to
+# follow those of others could take for ever.
+holders() { # PLACE
+  local place link target pid found=' ' list=()
+  place=$(realpath -- "$1")
+  while IFS= read -r -d '' link && IFS= read -r -d '' target; do
+    [[ $target/ == "$place"/* ]] || continue
+    pid=${link#/proc/} pid=${pid%%/*}
+    [[ $found == *" $pid "* ]] || list+=("$pid ($(cat "/proc/$pid/comm" 2>/dev/null))")
+    found+="$pid "
+  done < <(find /proc/[0-9]*/{cwd,root,exe,fd,map_files} -maxdepth 1 -type l -printf '%p\0%l\0' 2>/dev/null)
+  printf -v found ', %s' "${list[@]}"
+  [ ${#list[@]} = 0 ] || printf %s "${found#, }"
 }
