@@ -18,6 +18,7 @@ import type { BuildContext } from './context.ts'
 import { findSnapshot } from './locked.ts'
 import { isShared } from './offers.ts'
 import { hasty, isRemoteError, openRemote } from './remote.ts'
+import { secretsWarning } from './secret-files.ts'
 import { shipChain } from './ship.ts'
 
 /** Of this run: what it builds for several revisions at once it need not wait for. */
@@ -185,7 +186,8 @@ export class KeyLeases implements Turns {
     if (!this.#registry || !(await store.hold(ids, signal))) return
     const base = chain.base && (await storedBase(this.#context, chain.base.digest))
     const { shareBase } = chain.source.config
-    const { written } = await shipChain(this.#context, this.#registry, { snapshots, base, shareBase })
+    const onMissing = secretsWarning(this.#context, chain)
+    const { written } = await shipChain(this.#context, this.#registry, { snapshots, base, shareBase, onMissing })
     if (written.size > 0) this.#note(`pushed to ${this.#registry.name}: ${step.name}`)
   }
 

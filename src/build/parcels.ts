@@ -17,6 +17,8 @@ export interface ChainToShip {
   /** What they stand on. */
   base: BaseRecord | undefined
   shareBase: boolean
+  /** Hears which keys the remote lacks, before anything is sent. */
+  onMissing: (keys: ReadonlySet<LayerKey>) => Promise<void>
 }
 
 interface Disk {

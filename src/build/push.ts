@@ -10,6 +10,7 @@ import type { BuildContext } from './context.ts'
 import { isShared } from './offers.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { hasty, isRemoteError, needRemote, openRemote, tellRemoteError } from './remote.ts'
+import { secretsWarning } from './secret-files.ts'
 import { type Shared, shipChain } from './ship.ts'
 
 export interface PushRequest {
@@ -82,7 +83,8 @@ async function pushChain(context: BuildContext, registry: Registry, chain: Chain
   }
   const snapshots = chain.found.slice(0, there) as Snapshot[]
   const base = chain.base && (await storedBase(context, chain.base.digest))
-  const ship = { snapshots, base, shareBase: chain.source.config.shareBase }
+  const onMissing = secretsWarning(context, chain)
+  const ship = { snapshots, base, shareBase: chain.source.config.shareBase, onMissing }
   const shared: Shared = there > 0 ? await shipChain(context, registry, ship) : { sent: new Map(), written: new Set() }
   const layers = chain.steps.map((step, i): PushedLayer => {
     const done = shared.written.has(step.key) ? 'pushed' : 'there'

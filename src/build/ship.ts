@@ -36,6 +36,7 @@ export async function shipChain(context: BuildContext, registry: Registry, chain
   const keys = chain.snapshots.map(({ manifest }) => manifest.key)
   const missing = await missingKeys(context, registry, keys)
   if (missing.size === 0) return shared
+  await chain.onMissing(missing)
   const signs = await signsAlways(context)
   const parcels = await parcelsOf(context, registry.name, chain)
   const shipped = new Map<string, Shipment>()

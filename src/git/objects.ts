@@ -185,6 +185,18 @@ class GitObjects implements Objects {
   }
 }
 
+/** The first bytes of a blob. Where git reads, a large one does not come to lie in memory. */
+export async function beginningOf(objects: Objects, oid: string, length: number): Promise<Buffer> {
+  if (!objects.git) return (await objects.blob(oid)).subarray(0, length)
+  const pieces: Buffer[] = []
+  let left = length
+  await objects.git().read(oid, (piece) => {
+    if (left > 0) pieces.push(Buffer.from(piece.subarray(0, left)))
+    left -= piece.length
+  })
+  return Buffer.concat(pieces)
+}
+
 /** A raw tree object: `MODE NAME\0ID` repeated, ids binary (gitformat-pack and git's tree.c). */
 export function parseTree(raw: Buffer, idBytes: number): TreeEntry[] {
   const entries: TreeEntry[] = []

@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import { Clone } from '../rig/clone.ts'
 import { DockerRegistry } from '../rig/docker-registry.ts'
 import type { Need } from '../rig/need.ts'
-import { type Rig, rigTest } from '../rig/rig.ts'
+import { type Ran, type Rig, rigTest } from '../rig/rig.ts'
 
 const needs: Need[] = ['root', 'fuse', 'loop', 'tool:docker-registry', 'tool:skopeo', 'tool:qemu-img', 'tool:busybox']
 
@@ -66,6 +66,38 @@ shareTest(
     expect(registry.log).not.toContain('referrers')
   },
 )
+
+shareTest('files of a layer that look like secrets: a warning each, when it is sent', async (rig, registry) => {
+  const key = `-----BEGIN OPENSSH PRIVATE KEY-----\n${'A'.repeat(70)}\n-----END OPENSSH PRIVATE KEY-----\n`
+  rig.project(
+    {
+      '10_a': {
+        'build-layer': '#!/bin/sh\ntrue\n',
+        'root/.ssh/id_ed25519': key,
+        'root/.ssh/id_ed25519.pub': 'ssh-ed25519 A\n',
+      },
+      '20_b': '# vlb: include shared/netrc\ntrue',
+      '30_c': { 'build-layer': '#!/bin/sh\n# vlb: noshare\ntrue\n', '.env': 'TOKEN=1234\n' },
+    },
+    `remote: ${registry.remote()}\nseal: false\n`,
+  )
+  rig.write({ 'shared/netrc': 'machine example.com login me password 1234\n' })
+  rig.commit()
+  await rig.build()
+  const warned = (ran: Ran) => ran.stderr.split('\n').filter((line) => line.includes(' holds '))
+  const pushed = await rig.vlb(['push'])
+  expect(pushed.code, pushed.all).toBe(0)
+  expect(warned(pushed)).toEqual([
+    expect.stringMatching(/^warning: 10_a: root\/\.ssh\/id_ed25519 holds a private key; .*# vlb: noshare/),
+    expect.stringMatching(/^warning: 20_b: shared\/netrc holds a password; /),
+  ])
+  expect(warned(await rig.vlb(['push'])), 'nothing was sent').toEqual([])
+  rig.git('config', 'vlb.push', 'auto')
+  rig.write({ '20_b/build-layer': '#!/bin/sh\n# vlb: include shared/netrc\necho b > /b\n' })
+  expect(warned(await rig.vlb(['build'])), 'not committed, and pushed by a build').toEqual([
+    expect.stringMatching(/^warning: 20_b: shared\/netrc holds a password; /),
+  ])
+})
 
 shareTest('what is not shared stays at home, with all that stands on it; values stay, too', async (rig, registry) => {
   rig.project(
