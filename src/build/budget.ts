@@ -1,6 +1,6 @@
 // How much the store may hold.
 import { parseBudget } from '../core/gc.ts'
-import type { StoreStatus } from '../core/results.ts'
+import type { StoreStatus } from '../core/results-status.ts'
 import { budgetByDisk, lastUsage } from '../store/usage.ts'
 import type { BuildContext } from './context.ts'
 

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts'
-import type { BuildError, BuildResult, BuiltImage, BuiltLayer, BuiltSbom } from '../core/results.ts'
+import type { BuildError, BuildResult, BuiltImage, BuiltLayer, BuiltSbom } from '../core/results-build.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { Ahead } from './ahead.ts'
 import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'

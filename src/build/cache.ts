@@ -2,7 +2,7 @@
 import { printable, VlbError } from '../core/errors.ts'
 import { byDepth, type Item, withAllAbove } from '../core/gc.ts'
 import { short, snapshotId } from '../core/ids.ts'
-import type { CacheEntry, CacheResult, KeptBy } from '../core/results.ts'
+import type { CacheEntry, CacheResult, KeptBy } from '../core/results-store.ts'
 import { emptyGraves } from '../store/sweep.ts'
 import { budgetOf } from './budget.ts'
 import type { BuildContext } from './context.ts'

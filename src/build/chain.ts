@@ -14,7 +14,7 @@ import {
   secretsOf,
   upTo,
 } from '../core/plan.ts'
-import type { BuiltLayer } from '../core/results.ts'
+import type { BuiltLayer } from '../core/results-build.ts'
 import { baseUse } from '../store/lease.ts'
 import { baseFolder } from '../store/local.ts'
 import type { Snapshot } from '../store/store.ts'

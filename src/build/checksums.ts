@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { sumsText } from '../core/output.ts'
-import type { BuiltImage } from '../core/results.ts'
+import type { BuiltImage } from '../core/results-build.ts'
 import type { BuildContext } from './context.ts'
 import { writeOutput } from './output.ts'
 

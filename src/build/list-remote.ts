@@ -1,7 +1,7 @@
 // `git vlb ls-remote`: what the remote holds of this project, by its manifests alone.
 import { layerKey, snapshotId } from '../core/ids.ts'
 import { summaryOf } from '../core/oci.ts'
-import type { RemoteListResult, RemoteSnapshot } from '../core/results.ts'
+import type { RemoteListResult, RemoteSnapshot } from '../core/results-remote.ts'
 import type { BuildContext } from './context.ts'
 import { inParallel } from './parallel.ts'
 import { loadWorkingTree } from './project.ts'

@@ -1,7 +1,7 @@
 // What became of a step, told as an event and as a part of the result.
 import type { StepResult } from '../core/events.ts'
 import type { Step } from '../core/plan.ts'
-import type { BuiltLayer } from '../core/results.ts'
+import type { BuiltLayer } from '../core/results-build.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import type { StepOutcome } from './job.ts'

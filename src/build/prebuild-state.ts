@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type PrebuildState, parsePrebuildState } from '../core/prebuild.ts'
-import type { PrebuildStatus } from '../core/results.ts'
+import type { PrebuildStatus } from '../core/results-status.ts'
 import { isAlive, send, yieldSignal } from '../host/background.ts'
 import { writeAtomic } from '../host/files.ts'
 import { isLocked } from '../host/lock.ts'

@@ -1,7 +1,7 @@
 // `git vlb push`: what of a chain is shared, and when.
 import { VlbError } from '../core/errors.ts'
 import type { Step } from '../core/plan.ts'
-import type { PushedLayer, PushResult } from '../core/results.ts'
+import type { PushedLayer, PushResult } from '../core/results-remote.ts'
 import type { Registry } from '../store/oci.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'

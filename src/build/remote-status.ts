@@ -1,5 +1,5 @@
 // `git vlb status --remote`: which of the missing layers a build would pull.
-import type { LayerStatus } from '../core/results.ts'
+import type { LayerStatus } from '../core/results-status.ts'
 import type { Chain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { bestOffer, gapOf } from './offers.ts'

@@ -6,7 +6,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import { type Layer, stepsFolder } from '../core/layer.ts'
 import type { MergedStep } from '../core/manifest.ts'
 import { checkEnvironment, checkSecrets, type Step } from '../core/plan.ts'
-import type { RollupResult } from '../core/results.ts'
+import type { RollupResult } from '../core/results-build.ts'
 import { splitLog, stepPath } from '../core/rolled-up.ts'
 import { checkRollable, type Move, parseRange, planRollup, type RollupPlan, rollupMessage } from '../core/rollup.ts'
 import {

@@ -1,5 +1,5 @@
 // `git vlb build --sbom FILE`: the bill of materials of an image.
-import type { BuiltSbom } from '../core/results.ts'
+import type { BuiltSbom } from '../core/results-build.ts'
 import { spdxDocument } from '../core/spdx.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'

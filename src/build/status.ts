@@ -1,7 +1,7 @@
 // `git vlb status`: every layer's state, and for a miss the reason. Builds, fetches and locks nothing.
 import { access } from 'node:fs/promises'
 import { diskStep, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
-import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results.ts'
+import type { LayerState, LayerStatus, StatusResult, Why } from '../core/results-status.ts'
 import { suggestRollup } from '../core/rollup-hint.ts'
 import { imageRecord } from '../store/images.ts'
 import type { Snapshot } from '../store/store.ts'

@@ -2,7 +2,8 @@
 import type { BuildContext } from '../build/context.ts'
 import { printable, VlbError } from '../core/errors.ts'
 import { nearest } from '../core/nearest.ts'
-import type { CacheResult, CommandResult } from '../core/results.ts'
+import type { CommandResult } from '../core/results.ts'
+import type { CacheResult } from '../core/results-store.ts'
 import { type CommandContext, withProject } from './context.ts'
 import type { Options } from './table.ts'
 

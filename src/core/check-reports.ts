@@ -1,7 +1,7 @@
 // Results of checks in forms that other programs read: JUnit's XML, and TAP. Output of a guest is in both, so both escape it.
 import { type CheckResult, verdict } from './checks.ts'
 import { printable } from './errors.ts'
-import type { BootResult, CheckedMachine } from './results.ts'
+import type { BootResult, CheckedMachine } from './results-boot.ts'
 
 /** What a run amounts to, in one or more suites; a remembered pass has none of its own. */
 type Tested = Pick<BootResult, 'machines' | 'remembered' | 'reason'>

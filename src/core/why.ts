@@ -3,7 +3,7 @@ import type { KeyInputs } from './key.ts'
 import { differingInputs } from './key.ts'
 import type { Manifest } from './manifest.ts'
 import { diskStep, type Step } from './plan.ts'
-import type { ChangedFile, Why } from './results.ts'
+import type { ChangedFile, Why } from './results-status.ts'
 
 /** The files of a tree: mode and object id, with a blank between, by path. */
 export type Listing = Record<string, string>

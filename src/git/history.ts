@@ -1,7 +1,7 @@
 // What the history says of a path. For explanations only: where it cannot tell, there is no answer, and no error.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ChangingCommit } from '../core/results.ts'
+import type { ChangingCommit } from '../core/results-status.ts'
 import { ask, ToolError } from '../host/run.ts'
 import type { Repository } from './repo.ts'
 

@@ -1,6 +1,8 @@
 // Hooks, and what they start in the background, as text.
 import { printable } from '../core/errors.ts'
-import type { HooksResult, PrebuildResult, PrebuildStatus } from '../core/results.ts'
+import type { HooksResult } from '../core/results.ts'
+import type { PrebuildResult } from '../core/results-build.ts'
+import type { PrebuildStatus } from '../core/results-status.ts'
 import { formatAge, formatSeconds } from '../core/units.ts'
 import { layerTable, shownPath, type TextOptions } from './layers.ts'
 import { table } from './table.ts'

@@ -2,7 +2,7 @@
 import { howItEnded } from '../core/check-reports.ts'
 import type { CheckResult } from '../core/checks.ts'
 import { printable } from '../core/errors.ts'
-import type { BootResult, CheckedMachine } from '../core/results.ts'
+import type { BootResult, CheckedMachine } from '../core/results-boot.ts'
 import { formatSeconds } from '../core/units.ts'
 import { keptLine, type TextOptions } from './layers.ts'
 import type { Style } from './style.ts'

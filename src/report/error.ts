@@ -1,6 +1,6 @@
 // Errors as text for people: what, where, and what to do next. Never a stack trace for what was to be expected.
 import { Interrupted, VlbError } from '../core/errors.ts'
-import type { BuildError } from '../core/results.ts'
+import type { BuildError } from '../core/results-build.ts'
 import { safe, safeLines } from './lines.ts'
 import type { Style } from './style.ts'
 

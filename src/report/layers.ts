@@ -1,6 +1,6 @@
 // Layers and paths as text, for all that show some.
 import { diskStep } from '../core/plan.ts'
-import type { BuiltLayer } from '../core/results.ts'
+import type { BuiltLayer } from '../core/results-build.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'

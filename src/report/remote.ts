@@ -8,7 +8,7 @@ import type {
   PushedLayer,
   PushResult,
   RemoteListResult,
-} from '../core/results.ts'
+} from '../core/results-remote.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'

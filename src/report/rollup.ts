@@ -1,7 +1,7 @@
 // What a rollup did, or would do, as text.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type { RollupResult } from '../core/results.ts'
+import type { RollupResult } from '../core/results-build.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import type { Style } from './style.ts'
 import { table } from './table.ts'

@@ -1,7 +1,15 @@
 // What the store holds, and what went of it, as text.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type { CacheEntry, CacheResult, Damaged, GcResult, KeptBy, Removed, SnapshotState } from '../core/results.ts'
+import type {
+  CacheEntry,
+  CacheResult,
+  Damaged,
+  GcResult,
+  KeptBy,
+  Removed,
+  SnapshotState,
+} from '../core/results-store.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import type { TextOptions } from './layers.ts'
 import { shownPath } from './layers.ts'

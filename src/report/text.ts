@@ -2,16 +2,10 @@
 import { tapText } from '../core/check-reports.ts'
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type {
-  BootResult,
-  BuildResult,
-  BuiltLayer,
-  CommandResult,
-  DoctorResult,
-  InitResult,
-  LayerStatus,
-  StatusResult,
-} from '../core/results.ts'
+import type { CommandResult, DoctorResult, InitResult } from '../core/results.ts'
+import type { BootResult } from '../core/results-boot.ts'
+import type { BuildResult, BuiltLayer } from '../core/results-build.ts'
+import type { LayerStatus, StatusResult } from '../core/results-status.ts'
 import { formatAge, formatBytes, formatSeconds } from '../core/units.ts'
 import { hooksText, prebuildLine, prebuildText } from './background.ts'
 import { checksText } from './checks.ts'

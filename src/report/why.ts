@@ -1,7 +1,7 @@
 // Why a layer is not in the store, as one line for people.
 import { printable } from '../core/errors.ts'
 import { short } from '../core/ids.ts'
-import type { ChangedFile, ChangeOrigin, LayerStatus, Why } from '../core/results.ts'
+import type { ChangedFile, ChangeOrigin, LayerStatus, Why } from '../core/results-status.ts'
 import { formatBytes } from '../core/units.ts'
 
 type Of<Input extends Why['input']> = Extract<Why, { input: Input }>

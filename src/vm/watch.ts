@@ -1,7 +1,7 @@
 // Reads what a guest says and what qemu says of it, and decides when nothing more is to be waited for, and why.
 import { printable } from '../core/errors.ts'
 import type { Emit } from '../core/events.ts'
-import type { BootVerdict } from '../core/results.ts'
+import type { BootVerdict } from '../core/results-boot.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import type { Child } from '../host/run.ts'
 import { Qmp } from './qmp.ts'

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { junitText } from '../../src/core/check-reports.ts'
 import type { CheckState } from '../../src/core/checks.ts'
-import type { CheckedMachine } from '../../src/core/results.ts'
+import type { CheckedMachine } from '../../src/core/results-boot.ts'
 import { againstSchema } from '../rig/junit.ts'
 import { whyNot } from '../rig/need.ts'
 

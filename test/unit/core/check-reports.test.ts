@@ -3,7 +3,7 @@ import { XMLParser, XMLValidator } from 'fast-xml-parser'
 import { describe, expect, test } from 'vitest'
 import { junitText, tapText, wholeVerdict, xml } from '../../../src/core/check-reports.ts'
 import type { CheckResult } from '../../../src/core/checks.ts'
-import type { CheckedMachine } from '../../../src/core/results.ts'
+import type { CheckedMachine } from '../../../src/core/results-boot.ts'
 
 const check = (name: string, more: Partial<CheckResult> = {}): CheckResult => {
   return { name, builtin: false, state: 'passed', exitStatus: 0, seconds: 0.25, output: '', cut: false, ...more }

@@ -1,6 +1,7 @@
 // What the store holds, and what went of it, as text.
 import { expect, test, vi } from 'vitest'
-import type { CacheEntry, CacheResult, CommandResult, GcResult } from '../../../src/core/results.ts'
+import type { CommandResult } from '../../../src/core/results.ts'
+import type { CacheEntry, CacheResult, GcResult } from '../../../src/core/results-store.ts'
 import type { Style } from '../../../src/report/style.ts'
 import { resultText } from '../../../src/report/text.ts'
 

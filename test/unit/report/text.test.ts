@@ -1,7 +1,9 @@
 // Results as text for people.
 import { describe, expect, test, vi } from 'vitest'
 import { VlbError } from '../../../src/core/errors.ts'
-import type { BuildResult, CommandResult, PrebuildStatus, StatusResult } from '../../../src/core/results.ts'
+import type { CommandResult } from '../../../src/core/results.ts'
+import type { BuildResult } from '../../../src/core/results-build.ts'
+import type { PrebuildStatus, StatusResult } from '../../../src/core/results-status.ts'
 import { buildErrorText, errorText } from '../../../src/report/error.ts'
 import { shownPath } from '../../../src/report/layers.ts'
 import { makeStyle, type Style } from '../../../src/report/style.ts'

@@ -1,6 +1,6 @@
 // Why a layer is missing, as one line.
 import { describe, expect, test } from 'vitest'
-import type { LayerStatus, Why } from '../../../src/core/results.ts'
+import type { LayerStatus, Why } from '../../../src/core/results-status.ts'
 import { whyText } from '../../../src/report/why.ts'
 
 const line = (why: Why[], more: Partial<LayerStatus> = {}) =>
