@@ -16,7 +16,7 @@ import {
 } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results-build.ts'
 import { baseUse } from '../store/lease.ts'
-import { baseFolder } from '../store/local.ts'
+import { baseFolder } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Base, ensureBase, resolveBase } from './bases.ts'
 import type { BuildContext } from './context.ts'

@@ -5,6 +5,7 @@ import { VlbError } from '../core/errors.ts'
 import type { Step } from '../core/plan.ts'
 import { formatBytes, formatSeconds } from '../core/units.ts'
 import type { Limit } from '../image/sandbox.ts'
+import { keepFailure } from '../store/failures.ts'
 import type { Failure } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { type Failed, groundLayout, layerOf, leavings, type StepJob, scriptRun } from './job.ts'
@@ -17,7 +18,7 @@ export async function keep(context: BuildContext, job: StepJob, exitCode: number
   await job.writeSources(work)
   const at = new Date().toISOString()
   const failure = { layer: step.name, key: step.key, at, exitCode, ...attemptOf(job) }
-  return await context.store.keepFailure(work, failure, job.keepFailed)
+  return await keepFailure(context.store, work, failure, job.keepFailed)
 }
 
 function attemptOf(job: StepJob): Pick<Failure, 'attempt'> {

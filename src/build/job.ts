@@ -6,7 +6,7 @@ import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results-build.ts'
 import { proxyEnvironment } from '../host/env.ts'
 import type { Limit, ScriptRun } from '../image/sandbox.ts'
-import { type BackingReference, baseFolder, baseReference, snapshotReference } from '../store/local.ts'
+import { type BackingReference, baseFolder, baseReference, snapshotReference } from '../store/places.ts'
 import type { Failure, Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 

@@ -3,7 +3,7 @@ import { createWriteStream, type WriteStream } from 'node:fs'
 import { join } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { Mask } from '../core/mask.ts'
-import { logName } from '../store/local.ts'
+import { logName } from '../store/places.ts'
 import type { BuildContext } from './context.ts'
 import type { StepJob } from './job.ts'
 

@@ -9,7 +9,7 @@ import { type PackageList, packageList, packageListText, packagesName, readPacka
 import { askForPackages, type FoundPackages, foundPackages } from '../image/packages.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import { probePackages } from '../image/sandbox.ts'
-import { overlayName } from '../store/local.ts'
+import { overlayName } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { prepareMounts } from './mounts.ts'

@@ -7,8 +7,9 @@ import { readPlain } from '../host/files.ts'
 import { createOverlay } from '../image/qcow2.ts'
 import type { ScriptRun } from '../image/sandbox.ts'
 import { shellInImage } from '../image/shell.ts'
+import { failureOfLayer, lastFailure } from '../store/failures.ts'
 import { failureUse } from '../store/lease.ts'
-import { overlayName, snapshotReference } from '../store/local.ts'
+import { overlayName, snapshotReference } from '../store/places.ts'
 import type { Attempt, Failure, Snapshot } from '../store/store.ts'
 import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
@@ -137,7 +138,7 @@ async function shellInFailure(context: BuildContext, request: ShellRequest): Pro
 }
 
 async function findFailure(context: BuildContext, target: string | undefined): Promise<Failure> {
-  const failure = target === undefined ? await context.store.lastFailure() : await context.store.failureOf(target)
+  const failure = target === undefined ? await lastFailure(context.store) : await failureOfLayer(context.store, target)
   if (failure) return failure
   throw new VlbError(
     'VLB_NOTHING_KEPT',

@@ -15,7 +15,7 @@ import { renameBacking, stampOverlay } from '../host/tables.ts'
 import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
 import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
-import { overlayName } from '../store/local.ts'
+import { overlayName } from '../store/places.ts'
 import type { BuildContext } from './context.ts'
 import { fail, keep } from './failure.ts'
 import {

@@ -7,6 +7,7 @@ import { stepsFolder } from '../core/layer.ts'
 import { findLayer, giveValue, needsValue, noKey, type Step } from '../core/plan.ts'
 import type { CommandResult, LogResult } from '../core/results.ts'
 import { logHeading, splitLog, stepPath } from '../core/rolled-up.ts'
+import { failureOfKey, lastFailure } from '../store/failures.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type CommandContext, withProject } from './context.ts'
 import type { Options } from './table.ts'
@@ -15,13 +16,13 @@ import { readValues } from './values.ts'
 export async function log(context: CommandContext, [layer]: string[], options: Options): Promise<CommandResult> {
   const env = readValues(options)
   const data = await withProject(context, (project) =>
-    layer === undefined ? lastFailure(project) : layerLog(project, layer, env),
+    layer === undefined ? logOfLastFailure(project) : layerLog(project, layer, env),
   )
   return { kind: 'log', data }
 }
 
-async function lastFailure({ store }: BuildContext): Promise<LogResult> {
-  const failure = await store.lastFailure()
+async function logOfLastFailure({ store }: BuildContext): Promise<LogResult> {
+  const failure = await lastFailure(store)
   if (!failure)
     throw new VlbError('VLB_NOTHING_LOGGED', 'no failed build is kept', {
       hint: 'the log of a layer: git vlb log LAYER',
@@ -44,13 +45,13 @@ async function layerLog(context: BuildContext, wanted: string, env: Record<strin
     const [whole, snapshot] = [chain.steps[at], chain.found[at]]
     const step = part === undefined ? whole : whole?.inner?.find((one) => one.name === name)
     if (step && step === whole && snapshot) {
-      const failure = await context.store.failure(step.key)
+      const failure = await failureOfKey(context.store, step.key)
       return await read(name, step.key, failure !== undefined, (failure ?? snapshot).log)
     }
     const logs = await stepLogs(context, chain, step, snapshot)
     if (step && logs.length > 0) return joined(name, step, logs)
     // Its files, or what it stands on, changed since it failed: what went wrong is still what the user asks for.
-    const earlier = await context.store.lastFailure()
+    const earlier = await lastFailure(context.store)
     if (earlier?.layer === name) return await read(name, earlier.key, true, earlier.log)
     const lacking = chain.steps.find((one) => one.lacks !== undefined)
     if (step?.key === noKey && lacking?.lacks !== undefined) {
@@ -75,7 +76,7 @@ async function stepLogs(
   for (const one of step?.inner ?? (step ? [step] : [])) {
     // The merged snapshot knows best what it was merged from.
     const key = merged?.manifest.steps?.find(({ layer }) => layer === one.layer?.name)?.key ?? one.key
-    const failure = key === noKey ? undefined : await store.failure(key)
+    const failure = key === noKey ? undefined : await failureOfKey(store, key)
     const log = failure?.log ?? (await find(key))?.log
     if (log !== undefined) logs.push(await read(one.name, key, failure !== undefined, log))
     else if (merged) logs.push(...(await partOfLog(one, key, merged)))

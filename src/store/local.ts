@@ -1,4 +1,4 @@
-// The store on disk: bases, snapshots, failures, locks. Whatever has its final name is complete: it was written in
+// The store on disk: bases, snapshots, locks, caches. Whatever has its final name is complete: it was written in
 // tmp/, flushed and renamed.
 //
 // Overlays name their backing files relative to themselves, so a store can be moved. qemu puts such a name behind the
@@ -7,53 +7,22 @@
 // stands for each and the next one's name holds no folder.
 import { createHash } from 'node:crypto'
 import { closeSync, existsSync, openSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { type LayerKey, type SnapshotId, snapshotId } from '../core/ids.ts'
 import { type Manifest, manifestText, parseManifest } from '../core/manifest.ts'
-import {
-  explainWriteError,
-  makeFolders,
-  shareWithGroup,
-  sync,
-  syncFolder,
-  writeAtomic,
-  writeDown,
-} from '../host/files.ts'
+import { explainWriteError, shareWithGroup, sync, syncFolder, writeAtomic } from '../host/files.ts'
 import { isLocked, type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { removeElsewhere } from '../host/run.ts'
 import { Scratch, sweepScratch } from '../host/scratch.ts'
 import { tablesDigest } from '../host/tables.ts'
 import { damageOf, lookInto } from './damage.ts'
+import { layOut } from './layout.ts'
 import { Lease } from './lease.ts'
 import { baseFolder, logName, overlayName } from './places.ts'
 import { type RegisteredProject, register } from './registry.ts'
-import type { Damage, Failure, Snapshot, Store } from './store.ts'
-
-const layoutVersion = '1'
-const folders = [
-  'bases',
-  'snapshots',
-  'chain',
-  'caches',
-  'keys',
-  'used',
-  'leases',
-  'repositories',
-  'graves',
-  'failed',
-  'images',
-  'records',
-  'tested',
-  'downloads',
-  'digests',
-  'shared',
-  'locks',
-  'tmp',
-]
-
-export { type BackingReference, baseFolder, baseReference, logName, overlayName, snapshotReference } from './places.ts'
+import type { Damage, Snapshot, Store } from './store.ts'
 
 export class LocalStore implements Store {
   readonly root: string
@@ -83,23 +52,7 @@ export class LocalStore implements Store {
   /** Makes the folders of a new store and clears up after runs that were cut off. For commands that write. */
   async prepare(): Promise<void> {
     try {
-      await Promise.all(
-        folders.map(async (folder) => {
-          await makeFolders(this.path(folder))
-          await shareWithGroup(this.path(folder), 'alone')
-        }),
-      )
-      const version = await readFile(this.path('format'), 'utf8').catch(() => undefined)
-      if (version === undefined) await this.write(['format'], `${layoutVersion}\n`)
-      else if (version.trim() !== layoutVersion) {
-        throw new VlbError(
-          'VLB_STORE_DAMAGED',
-          `the store ${this.root} has format ${version.trim()}; this git vlb knows ${layoutVersion}`,
-          {
-            hint: 'use the git vlb that made it, or another store: git config vlb.store PATH',
-          },
-        )
-      }
+      await layOut(this.root, (path, text) => this.write(path, text))
       if (this.#project) await register(this.root, this.#project, (path, text) => this.write(path, text))
     } catch (error) {
       throw explainWriteError(error, this.root)
@@ -250,7 +203,7 @@ export class LocalStore implements Store {
       for (const { id: one, parent } of all) if (parent !== undefined && doomed.has(parent)) doomed.add(one)
     }
     for (const one of [...doomed].reverse()) {
-      await this.#bury(this.path('snapshots', one))
+      await this.bury(this.path('snapshots', one))
       this.#sound.delete(one)
     }
     this.#dropped.add(id)
@@ -258,7 +211,7 @@ export class LocalStore implements Store {
   }
 
   /** Removes a folder by way of tmp/, so that a half-removed one is never seen under its name. */
-  async #bury(folder: string): Promise<void> {
+  async bury(folder: string): Promise<void> {
     if (!existsSync(folder)) return
     const grave = await this.scratch.file()
     await rename(folder, grave).catch((error: unknown) => {
@@ -295,7 +248,7 @@ export class LocalStore implements Store {
     })
     await sync(this.path('snapshots'))
     if (manifest.id !== (manifest.key as string)) await this.write(['keys', manifest.key], `${manifest.id}\n`)
-    await this.#bury(this.path('failed', manifest.key))
+    await this.bury(this.path('failed', manifest.key))
     return await this.#snapshot({ ...manifest, tables })
   }
 
@@ -327,53 +280,6 @@ export class LocalStore implements Store {
   async isBuilding(key: LayerKey): Promise<boolean> {
     const file = this.path('locks', key)
     return sizeOf(file) !== undefined && (await isLocked(file))
-  }
-
-  /** Keeps what a failed build left: log and overlay. Overlays of earlier failures go, unless they were to be kept. */
-  async keepFailure(staging: string, failure: Omit<Failure, 'log'>, keep: boolean): Promise<Failure> {
-    this.grown = true
-    for (const old of await this.#failures()) {
-      if (!old.keep && old.key !== failure.key) await rm(this.path('failed', old.key, overlayName), { force: true })
-    }
-    await writeDown(join(staging, 'failure.json'), `${JSON.stringify({ ...failure, keep }, null, 2)}\n`)
-    await shareWithGroup(staging)
-    const folder = this.path('failed', failure.key)
-    await this.#bury(folder)
-    await rename(staging, folder)
-    await sync(this.path('failed'))
-    return { ...failure, log: join(folder, logName) }
-  }
-
-  async failure(key: LayerKey): Promise<Failure | undefined> {
-    return (await this.#failures()).find((failure) => failure.key === key)
-  }
-
-  /** The last failure of a layer, by name or number. */
-  async failureOf(layer: string): Promise<Failure | undefined> {
-    const wanted = layer.replace(/\/+$/, '')
-    const matches = (name: string) =>
-      name === wanted || (/^\d+$/.test(wanted) && Number.parseInt(name, 10) === Number(wanted))
-    return (await this.#failures()).filter((f) => matches(f.layer)).sort((a, b) => (a.at < b.at ? 1 : -1))[0]
-  }
-
-  async lastFailure(): Promise<Failure | undefined> {
-    return (await this.#failures()).sort((a, b) => (a.at < b.at ? 1 : -1))[0]
-  }
-
-  async #failures(): Promise<(Failure & { keep?: boolean })[]> {
-    const found: (Failure & { keep?: boolean })[] = []
-    for (const key of await readdir(this.path('failed')).catch(() => [])) {
-      try {
-        const failure = JSON.parse(await readFile(this.path('failed', key, 'failure.json'), 'utf8')) as Failure & {
-          keep?: boolean
-        }
-        found.push({ ...failure, log: this.path('failed', key, logName) })
-      } catch (error) {
-        // Unreadable leavings help nobody; the next failure of that key replaces them.
-        if (!hasErrorCode(error, 'ENOENT', 'ENOTDIR') && !(error instanceof SyntaxError)) throw error
-      }
-    }
-    return found
   }
 }
 

@@ -2,7 +2,8 @@
 // is known to be, and which blobs a registry holds damaged. All of it can be lost; then it is found out again.
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import type { Blob, SharedFile } from '../core/oci.ts'
-import { baseFolder, type LocalStore } from './local.ts'
+import type { LocalStore } from './local.ts'
+import { baseFolder } from './places.ts'
 
 const folder = 'shared'
 

@@ -10,7 +10,8 @@ import { byDepth, type Item } from '../core/gc.ts'
 import { explainWriteError } from '../host/files.ts'
 import { type Lock, tryLock } from '../host/lock.ts'
 import { type Use, whileSweeping } from './lease.ts'
-import { type LocalStore, overlayName } from './local.ts'
+import type { LocalStore } from './local.ts'
+import { overlayName } from './places.ts'
 
 /** Moves the items to a grave, but for those that are in use by now, and what these stand on. Returns what went. */
 export async function sweep(
