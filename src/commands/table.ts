@@ -4,6 +4,7 @@ import mainPage from '../../docs/git-vlb.1.md'
 import buildPage from '../../docs/git-vlb-build.1.md'
 import cachePage from '../../docs/git-vlb-cache.1.md'
 import changelogPage from '../../docs/git-vlb-changelog.1.md'
+import ciPage from '../../docs/git-vlb-ci.1.md'
 import cloudInitPage from '../../docs/git-vlb-cloud-init.1.md'
 import completionPage from '../../docs/git-vlb-completion.1.md'
 import diffPage from '../../docs/git-vlb-diff.1.md'
@@ -54,6 +55,7 @@ export const verbs: readonly Verb[] = [
   { name: 'diff', page: diffPage, load: async () => (await import('./diff.ts')).diff },
   { name: 'test-boot', page: testBootPage, load: async () => (await import('./test-boot.ts')).testBoot },
   { name: 'cloud-init', page: cloudInitPage, load: async () => (await import('./cloud-init.ts')).cloudInit },
+  { name: 'ci', page: ciPage, load: async () => (await import('./ci.ts')).ci },
   { name: 'hooks', page: hooksPage, load: async () => (await import('./hooks.ts')).hooks },
   { name: 'prebuild', page: prebuildPage, load: async () => (await import('./prebuild.ts')).prebuild },
   { name: 'gc', page: gcPage, load: async () => (await import('./gc.ts')).gc },

@@ -8,6 +8,13 @@ import type { PruneResult, PullResult, PushResult, RemoteListResult } from './re
 import type { StatusResult } from './results-status.ts'
 import type { CacheResult, GcResult } from './results-store.ts'
 
+export interface CiResult {
+  service: string
+  /** Where it was written; null for the standard output. */
+  path: string | null
+  text: string
+}
+
 export interface InitResult {
   directory: string
   template: string
@@ -105,6 +112,7 @@ export type CommandResult =
   | { kind: 'cloud-init'; data: SeedResult }
   | { kind: 'ls-remote'; data: RemoteListResult }
   | { kind: 'prune'; data: PruneResult }
+  | { kind: 'ci'; data: CiResult }
   | { kind: 'push'; data: PushResult }
   | { kind: 'pull'; data: PullResult }
   | { kind: 'gc'; data: GcResult }

@@ -55,6 +55,8 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return result.data.machines ? checksText(result.data, options) : bootText(result.data, options)
     case 'ls-remote':
       return remoteText(result.data, options.style)
+    case 'ci':
+      return result.data.path === null ? result.data.text : `workflow ${shownPath(result.data.path, options.cwd)}\n`
     case 'prune':
       return pruneText(result.data, options.style)
     case 'push':
