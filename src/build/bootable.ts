@@ -8,9 +8,9 @@ import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { imageRecord } from '../store/images.ts'
 import { holdBehind } from './behind.ts'
 import { build } from './build.ts'
-import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { loadRevision, loadWorkingTree } from './project.ts'
+import { buildChain } from './walk.ts'
 
 export interface Image {
   path: string

@@ -5,7 +5,7 @@ import { checkEnvironment, checkSecrets, findLayer, upTo } from '../core/plan.ts
 import type { BuildError, BuildResult, BuiltImage, BuiltLayer, BuiltSbom } from '../core/results-build.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { Ahead } from './ahead.ts'
-import { buildChain, type ChainOptions, type ChainResult } from './chain.ts'
+import type { ChainOptions } from './chain.ts'
 import { writeSums } from './checksums.ts'
 import type { BuildContext } from './context.ts'
 import { SnapshotGone } from './damage.ts'
@@ -17,6 +17,7 @@ import { keepRecord } from './record.ts'
 import { type SbomRequest, writeSbom } from './sbom.ts'
 import { leaseSeconds, pullerFor, pushBuilt, pushesAlways, turnsFor } from './sharing.ts'
 import { sumsFor, type TargetOptions, targetsFor } from './targets.ts'
+import { buildChain, type ChainResult } from './walk.ts'
 
 export interface BuildOptions
   extends Omit<ChainOptions, 'rebuild' | 'since' | 'beforeBuild' | 'pull' | 'turns'>,

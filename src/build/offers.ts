@@ -3,7 +3,8 @@
 import type { SharedSnapshot } from '../core/oci.ts'
 import { noKey, type Step } from '../core/plan.ts'
 import type { Registry } from '../store/oci.ts'
-import { type Chain, isTooOld, planAgain } from './chain.ts'
+import { isTooOld } from './again.ts'
+import { type Chain, planAgain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { offerOf } from './remote.ts'
 

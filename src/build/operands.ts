@@ -12,10 +12,11 @@ import { baseFolder, overlayName } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
 import { storedBase } from './bases.ts'
 import { holdBehind } from './behind.ts'
-import { buildChain, planChain } from './chain.ts'
+import { planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { areSound, partsOf } from './damage.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { buildChain } from './walk.ts'
 
 /** A disk to be looked at. */
 export interface Side {

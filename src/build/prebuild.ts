@@ -11,11 +11,13 @@ import { currentBranch, headCommit, settingValues } from '../git/repo.ts'
 import { lowerPriority, onYield, send, thisProcess, yieldSignal } from '../host/background.ts'
 import { type Lock, takeLock, tryLock } from '../host/lock.ts'
 import { whyNotRoot } from '../host/privilege.ts'
-import { buildChain, type Chain, type ChainResult, mustRebuild, surveyChain } from './chain.ts'
+import { mustRebuild } from './again.ts'
+import { type Chain, surveyChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { prebuildPath, runningPrebuild, writePrebuild } from './prebuild-state.ts'
 import { loadWorkingTree } from './project.ts'
 import { pullerFor } from './sharing.ts'
+import { buildChain, type ChainResult } from './walk.ts'
 
 export interface PrebuildOptions {
   /** As the hooks call it: heeds vlb.prebuild, and errors are for its log alone. */

@@ -22,10 +22,11 @@ import {
 import { currentBranch } from '../git/repo.ts'
 import { switchTo } from '../git/switch.ts'
 import { writeAtomic } from '../host/files.ts'
-import { buildChain, type Chain, planChain } from './chain.ts'
+import { type Chain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { type LoadedSource, loadTree, loadWorkingTree, type Project } from './project.ts'
 import type { KnownSteps } from './rolled-up.ts'
+import { buildChain } from './walk.ts'
 
 export interface RollupRequest {
   /** FROM..TO. */

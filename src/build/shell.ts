@@ -11,11 +11,11 @@ import { failureOfLayer, lastFailure } from '../store/failures.ts'
 import { failureUse } from '../store/lease.ts'
 import { overlayName, snapshotReference } from '../store/places.ts'
 import type { Attempt, Failure, Snapshot } from '../store/store.ts'
-import { buildChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { standardEnvironment } from './job.ts'
 import { prepareMounts } from './mounts.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { buildChain } from './walk.ts'
 
 export interface ShellRequest {
   /** A layer, a revision, or undefined for the working tree. */
