@@ -18,12 +18,13 @@ import { downloadFile, partName } from '../store/oci-file.ts'
 import { logName, overlayName } from '../store/places.ts'
 import { baseShipment, writeShipment } from '../store/shared.ts'
 import type { Snapshot } from '../store/store.ts'
-import { ensureBase, storedBase } from './bases.ts'
+import { ensureBase } from './bases.ts'
 import type { Chain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { backingOf, type Ground } from './job.ts'
 import { findSnapshot } from './locked.ts'
 import { freeId, standsOn } from './step.ts'
+import { storedBase } from './stored-bases.ts'
 
 /** That very snapshot, if it is in the store: another build of the key is another disk. */
 export async function sameSnapshot(

@@ -1,33 +1,25 @@
 // The disk under the first layer: found by digest, or fetched, checked, unpacked and put into the store.
-import { createHash } from 'node:crypto'
-import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { chmod, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { BaseSource } from '../core/config.ts'
 import { parseProbe } from '../core/disk.ts'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
-import { type Digest, digest, short } from '../core/ids.ts'
+import { type Digest, digest } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer } from '../core/layer.ts'
-import { type BaseRecord, parseBaseRecord } from '../core/manifest.ts'
+import type { BaseRecord } from '../core/manifest.ts'
 import { CatFile } from '../git/cat-file.ts'
 import { lookup } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
-import {
-  explainWriteError,
-  fileIdentity,
-  hashFile,
-  shareWithGroup,
-  sync,
-  syncFolder,
-  writeDown,
-} from '../host/files.ts'
+import { explainWriteError, hashFile, shareWithGroup, sync, syncFolder, writeDown } from '../host/files.ts'
 import { run, ToolError } from '../host/run.ts'
 import { tablesDigest } from '../host/tables.ts'
 import { copySparse, digHoles, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
-import type { LocalStore } from '../store/local.ts'
 import { baseFolder } from '../store/places.ts'
+import { baseFileIdentity, blobIdentity, hashWithProgress, type LocalFile, rememberedDigest } from './base-digests.ts'
 import type { BuildContext } from './context.ts'
 import type { LoadedSource } from './project.ts'
+import { storedBase } from './stored-bases.ts'
 import { unpack } from './unpack.ts'
 
 /** A base with all that is known without having it. */
@@ -88,14 +80,6 @@ function digestMismatch(what: string, algorithm: string, expected: string, found
   )
 }
 
-interface LocalFile {
-  /** Changes whenever the bytes may have changed. */
-  identity: string
-  /** Where the bytes lie as a file; undefined for a blob in git. */
-  path: string | undefined
-  copyTo: (target: string) => Promise<void>
-}
-
 /** The file in the revision's own tree where it is tracked there; else the one in the project's folder. */
 async function locate(context: BuildContext, source: LoadedSource, path: string): Promise<LocalFile> {
   const { project } = context
@@ -137,49 +121,6 @@ async function writeBlob(context: BuildContext, oid: string, target: string): Pr
   }
 }
 
-function digestNote(identity: string, algorithm: string): [folder: string, name: string] {
-  return ['digests', createHash('sha256').update(`${algorithm}:${identity}`).digest('hex')]
-}
-
-/** The digest of what has that identity, if it was ever found out. */
-export async function knownDigest(
-  store: LocalStore,
-  identity: string,
-  algorithm: 'sha256' | 'sha512' = 'sha256',
-): Promise<string | undefined> {
-  const [hex = ''] = (await readFile(store.path(...digestNote(identity, algorithm)), 'utf8').catch(() => '')).split(
-    '\n',
-  )
-  return /^[0-9a-f]{64,128}$/.test(hex) ? hex : undefined
-}
-
-/** What a base is to that memory: a blob of git, or a file as it is now. Throws where the file is not there. */
-export const blobIdentity = (oid: string): string => `blob:${oid}`
-export async function baseFileIdentity(file: string): Promise<string> {
-  return `file:${file}:${await fileIdentity(file)}`
-}
-
-async function rememberedDigest(
-  context: BuildContext,
-  file: LocalFile,
-  algorithm: 'sha256' | 'sha512',
-): Promise<string> {
-  const known = await knownDigest(context.store, file.identity, algorithm)
-  if (known !== undefined) return known
-  const note = digestNote(file.identity, algorithm)
-  const path = file.path ?? join(await context.store.scratch.folder(), 'base')
-  if (file.path === undefined) await file.copyTo(path)
-  const hex = await hashWithProgress(context, 'reading the base', path, algorithm)
-  try {
-    await mkdir(context.store.path('digests'), { recursive: true })
-    await context.store.write(note, `${hex}\n${file.identity}\n`)
-  } catch (error) {
-    // A store that can only be read still has a status to show.
-    if (!hasErrorCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'VLB_HOST_SPACE')) throw error
-  }
-  return hex
-}
-
 /**
  * The base in the store, brought there if need be, by `bring` where that is given: it leaves the disk as `disk` in a folder.
  * Two that want it at once fetch it once.
@@ -201,45 +142,6 @@ export async function ensureBase(
   } finally {
     await lock.release()
   }
-}
-
-/** The record of a base that is there whole, as far as a look at its length tells; `onDamage` hears of one that is not. */
-export async function storedBase(context: BuildContext, id: Digest): Promise<BaseRecord | undefined> {
-  const text = await readFile(context.store.path('bases', baseFolder(id), 'base.json'), 'utf8').catch(() => undefined)
-  if (text === undefined || context.store.damagedBases.has(id)) return undefined
-  const record = parseBaseRecord(text, id)
-  if (!record) return damagedBase(context, id, 'its record is unreadable')
-  const size = (await stat(baseFile(context, record)).catch(() => undefined))?.size
-  if (size === record.fileBytes) return record
-  return damagedBase(context, id, `it has ${size ?? 'no'} bytes instead of ${record.fileBytes}`)
-}
-
-function baseFile({ store }: BuildContext, { digest, file }: BaseRecord): string {
-  return store.path('bases', baseFolder(digest), file)
-}
-
-/** It stays until another copy can take its place: what stands on it is sound, and will be on that. */
-function damagedBase(context: BuildContext, id: Digest, reason: string): undefined {
-  context.store.damagedBases.add(id)
-  const text = `the base ${short(id)} in the store is damaged: ${reason}; it will be brought again`
-  context.emit({ type: 'warning', text })
-}
-
-/** Looks into a base that is going to be read: into what all of it hangs on, or into all of it. False: damage is found. */
-export async function baseIsSound(context: BuildContext, id: Digest, how: 'tables' | 'whole'): Promise<boolean> {
-  const record = await storedBase(context, id)
-  // One that is missing, or known to be damaged, is brought when it is asked for.
-  if (!record) return true
-  const file = baseFile(context, record)
-  try {
-    const tables = record.tables === undefined || (await tablesDigest(file, record.imageFormat)) === record.tables
-    const all = how === 'tables' || !record.sha256 || (await hashFile(file, 'sha256')) === record.sha256
-    if (tables && all) return true
-    damagedBase(context, id, 'its bytes are not what they were')
-  } catch (error) {
-    damagedBase(context, id, `it cannot be read (${(error as Error).message})`)
-  }
-  return false
 }
 
 async function fetchBase(context: BuildContext, base: Base, work: string): Promise<void> {
@@ -334,20 +236,6 @@ async function verify(context: BuildContext, base: Base, file: string): Promise<
   if (total <= 1024 && isLfsPointer(head.subarray(0, bytesRead))) throw lfsPointer(base.source)
   const found = await hashWithProgress(context, 'checking the base', file, algorithm)
   if (found !== expected) throw digestMismatch(base.source, algorithm, expected, found)
-}
-
-async function hashWithProgress(
-  context: BuildContext,
-  task: string,
-  file: string,
-  algorithm: 'sha256' | 'sha512',
-): Promise<string> {
-  const total = (await stat(file)).size
-  const started = Date.now()
-  const onProgress = (done: number) => context.emit({ type: 'progress', task, done, total })
-  const hex = await hashFile(file, algorithm, { signal: context.signal, onProgress })
-  context.emit({ type: 'progress-ended', task, bytes: total, seconds: (Date.now() - started) / 1000 })
-  return hex
 }
 
 async function fetchUrl(context: BuildContext, url: string, id: Digest, target: string): Promise<'whole' | 'resumed'> {

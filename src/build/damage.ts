@@ -4,10 +4,10 @@ import { VlbError } from '../core/errors.ts'
 import type { Digest, SnapshotId } from '../core/ids.ts'
 import { ToolError } from '../host/run.ts'
 import type { Snapshot } from '../store/store.ts'
-import { baseIsSound } from './bases.ts'
 import type { BuildContext } from './context.ts'
 import type { StepOutcome } from './job.ts'
 import { tellDamage } from './locked.ts'
+import { baseIsSound } from './stored-bases.ts'
 
 /** Thrown where something that was there is gone: dropped as damaged, or by gc. */
 export class SnapshotGone extends Error {}

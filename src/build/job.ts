@@ -1,3 +1,4 @@
+// What is needed to build a step, and what becomes of its script.
 import { chooseRoot, type DiskLayout } from '../core/disk.ts'
 import type { VlbError } from '../core/errors.ts'
 import { printable } from '../core/errors.ts'

@@ -12,7 +12,6 @@ import type { Step } from '../core/plan.ts'
 import type { Registry } from '../store/oci.ts'
 import { LeaseTags } from '../store/oci-lease.ts'
 import type { Snapshot } from '../store/store.ts'
-import { storedBase } from './bases.ts'
 import type { Chain, Turns } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { findSnapshot } from './locked.ts'
@@ -20,6 +19,7 @@ import { isShared } from './offers.ts'
 import { hasty, isRemoteError, openRemote } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
 import { shipChain } from './ship.ts'
+import { storedBase } from './stored-bases.ts'
 
 /** Of this run: what it builds for several revisions at once it need not wait for. */
 const owner = randomBytes(16).toString('hex')

@@ -10,12 +10,12 @@ import { probe } from '../image/sandbox.ts'
 import { imageRecord } from '../store/images.ts'
 import { baseFolder, overlayName } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
-import { storedBase } from './bases.ts'
 import { holdBehind } from './behind.ts'
 import { planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { areSound, partsOf } from './damage.ts'
 import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
+import { storedBase } from './stored-bases.ts'
 import { buildChain } from './walk.ts'
 
 /** A disk to be looked at. */

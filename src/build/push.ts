@@ -4,7 +4,6 @@ import type { Step } from '../core/plan.ts'
 import type { PushedLayer, PushResult } from '../core/results-remote.ts'
 import type { Registry } from '../store/oci.ts'
 import type { Snapshot } from '../store/store.ts'
-import { storedBase } from './bases.ts'
 import { type Chain, held, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { isShared } from './offers.ts'
@@ -12,6 +11,7 @@ import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { hasty, isRemoteError, needRemote, openRemote, tellRemoteError } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
 import { type Shared, shipChain } from './ship.ts'
+import { storedBase } from './stored-bases.ts'
 
 export interface PushRequest {
   revision: string | undefined

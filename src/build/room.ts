@@ -8,9 +8,9 @@ import { freeSpace, requireSpace } from '../host/space.ts'
 import { mapImage, measureImage } from '../image/qcow2.ts'
 import { baseFolder } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
-import { storedBase } from './bases.ts'
 import type { BuildContext } from './context.ts'
 import type { ImageTarget } from './flatten.ts'
+import { storedBase } from './stored-bases.ts'
 
 /** Compressed, even text hardly takes less than this part of it. */
 const leastCompressed = 0.1

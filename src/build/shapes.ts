@@ -10,7 +10,7 @@ import { compareLayerNames, type Layer, type TreeEntry } from '../core/layer.ts'
 import type { Part, Shape } from '../core/reach.ts'
 import { lookup, type Objects } from '../git/objects.ts'
 import type { LocalStore } from '../store/local.ts'
-import { baseFileIdentity, blobIdentity, knownDigest } from './bases.ts'
+import { baseFileIdentity, blobIdentity, knownDigest } from './base-digests.ts'
 import { readLayer } from './layers.ts'
 import { isLayerLike } from './sides.ts'
 

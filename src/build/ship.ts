@@ -1,3 +1,5 @@
+// Sends the snapshots of a chain to a registry: the pieces that it lacks, and last of all the manifests, from the bottom up. What
+// is cut off in between leaves blobs that nobody sees.
 import { VlbError } from '../core/errors.ts'
 import type { LayerKey } from '../core/ids.ts'
 import {

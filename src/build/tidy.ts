@@ -7,7 +7,7 @@ import { snapshotId } from '../core/ids.ts'
 import { removeLockFile } from '../host/lock.ts'
 import { failureUse, readLeases } from '../store/lease.ts'
 import { overlayName } from '../store/places.ts'
-import { baseFileIdentity } from './bases.ts'
+import { baseFileIdentity } from './base-digests.ts'
 import type { BuildContext } from './context.ts'
 import { changedAt, imageRecords, namesIn, textOf } from './inventory.ts'
 
