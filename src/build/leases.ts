@@ -16,7 +16,7 @@ import type { Chain, Turns } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { findSnapshot } from './locked.ts'
 import { isShared } from './offers.ts'
-import { hasty, isRemoteError, openRemote } from './remote.ts'
+import { hasty, isRemoteError, openRemote, remoteFailed } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
 import { shipChain } from './ship.ts'
 import { storedBase } from './stored-bases.ts'
@@ -72,7 +72,8 @@ export class KeyLeases implements Turns {
     const step = chain.steps[at] as Step
     const below = chain.steps.slice(0, at + 1)
     const shared = below.every((one) => isShared(one) && !this.#options.rebuild.has(one.name))
-    if (!this.#tags || this.#off || !shared) return 'build'
+    // One that is silent is not waited for a second time.
+    if (!this.#tags || this.#off || !shared || remoteFailed(this.#context)) return 'build'
     try {
       return await this.#waitFor(this.#tags, chain, step)
     } catch (error) {

@@ -12,6 +12,7 @@ import { Registry } from '../store/oci.ts'
 import { Connection } from '../store/oci-connection.ts'
 import { isDamaged } from '../store/shared.ts'
 import type { BuildContext } from './context.ts'
+import type { Project } from './project.ts'
 
 /** Somebody waits for this very thing. */
 export const patient: Patience = { connect: 10_000, silence: 60_000, tries: 5 }
@@ -97,8 +98,16 @@ export function isRemoteError(error: unknown): error is VlbError {
   return error instanceof VlbError && remoteCodes.includes(error.code)
 }
 
+/** Projects whose remote did not answer as it should in this run. */
+const failed = new WeakSet<Project>()
+
+export function remoteFailed({ project }: BuildContext): boolean {
+  return failed.has(project)
+}
+
 /** For a build, one line of it. */
 export function tellRemoteError(context: BuildContext, error: VlbError): void {
+  if (error.code !== 'VLB_REMOTE_DAMAGED') failed.add(context.project)
   const hint = error.code === 'VLB_REMOTE_LOGIN' && error.hint ? ` (${error.hint})` : ''
   context.emit({ type: 'warning', text: `${error.message}${hint}; going on without it` })
 }

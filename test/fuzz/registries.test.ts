@@ -2,10 +2,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { layerKey } from '../../src/core/ids.ts'
+import { leaseLimits, parseLease } from '../../src/core/lease.ts'
 import { mediaTypes, parseOciManifest, parseSnapshot } from '../../src/core/oci.ts'
 import { isLoopback, parseRemote, remoteName } from '../../src/core/remote.ts'
 import { parseChallenge } from '../../src/store/oci-login.ts'
-import { jsonOf, madeOf, orRefusal } from './outside.ts'
+import { anyText, jsonOf, madeOf, orRefusal } from './outside.ts'
 
 const key = layerKey('ab'.repeat(32))
 const blob = { mediaType: mediaTypes.config, digest: `sha256:${key}`, size: 1 }
@@ -87,4 +88,38 @@ test('a config of any form is one for that key, or none', () => {
       if (typeof found !== 'string') expect(found.key).toBe(key)
     }),
   )
+})
+
+test('a lease of any form is one that can be waited for, or none', () => {
+  const names = ['owner', 'host', 'layer', 'seconds', 'beat', 'at', 'ended']
+  const values = ['f'.repeat(32), 'ci-7', '10_a', 90, 1e9, -1, 0.5, true]
+  const lease = (told: string) =>
+    JSON.stringify({
+      artifactType: 'application/vnd.git-vlb.lease.v1',
+      annotations: { 'vnd.git-vlb.lease': told },
+    })
+  // Such that some are leases, but for what one field says.
+  const nearly = fc
+    .record({
+      owner: fc.constant('f'.repeat(32)),
+      host: anyText,
+      layer: anyText,
+      seconds: fc.integer({ min: -1, max: 4000 }),
+      beat: fc.integer(),
+    })
+    .map((one) => JSON.stringify(one))
+  let read = 0
+  fc.assert(
+    fc.property(fc.oneof(jsonOf(names, values), jsonOf(names, values).map(lease), nearly.map(lease)), (text) => {
+      const found = parseLease(text)
+      if (!found) return
+      read++
+      expect(found.owner).toMatch(/^[0-9a-f]{16,64}$/)
+      expect(found.seconds).toBeGreaterThanOrEqual(leaseLimits.least)
+      expect(found.seconds).toBeLessThanOrEqual(leaseLimits.most)
+      // One line of a terminal, with no tricks.
+      expect(found.host + found.layer).not.toMatch(/[\p{Cc}\p{Cf}]/u)
+    }),
+  )
+  expect(read).toBeGreaterThan(0)
 })

@@ -193,3 +193,33 @@ rigTest(
   },
   needs,
 )
+
+rigTest(
+  'a registry that is silent is not asked for leases as well; who waits can be interrupted',
+  async (rig) => {
+    const registry = await FaultyRegistry.start()
+    try {
+      rig.project({ '10_a': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
+      rig.commit()
+      rig.git('config', 'vlb.push', 'auto')
+      const { layers } = await rig.json('status')
+      const tag = `team/web:${leaseTag(layers[0].key)}`
+      const theirs: Lease = { owner: 'f'.repeat(32), host: 'ci-7', layer: '10_a', seconds: 90, beat: 5 }
+      registry.manifests.set(tag, Buffer.from(composeLease(theirs, blobOf('{}'))))
+      const waits = rig.start(['build'])
+      await waits.says('waiting for ci-7')
+      waits.kill('SIGINT')
+      expect((await waits.ended).code).toBe(130)
+      // It is not ours to end.
+      expect([...registry.manifests.keys()]).toEqual([tag])
+      registry.fault = () => ({ status: 503 })
+      const since = registry.calls.length
+      const ran = await rig.vlb(['build'])
+      expect(ran.code, ran.all).toBe(0)
+      expect(registry.calls.slice(since).filter(({ path }) => path.includes('lease-'))).toEqual([])
+    } finally {
+      registry.end()
+    }
+  },
+  needs,
+)
