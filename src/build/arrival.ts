@@ -1,30 +1,26 @@
-// Bases and snapshots that come from a remote: fetched, looked at, and put into the store as if they were from here.
+// Snapshots that come from a remote: fetched, looked at, and put into the store as if they were from here.
 import { rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 import { VlbError } from '../core/errors.ts'
 import type { Manifest } from '../core/manifest.ts'
-import { blobOf, type Details, type SharedFile, type SharedLayer, type SharedSnapshot } from '../core/oci.ts'
+import { blobOf, type Details, type SharedFile, type SharedLayer } from '../core/oci.ts'
 import { packagesName, readPackageList } from '../core/packages.ts'
 import type { Step } from '../core/plan.ts'
 import { allocatedBytes, explainWriteError } from '../host/files.ts'
 import { stampOverlay } from '../host/tables.ts'
-import { inspectDisk } from '../image/qcow2.ts'
 import { settleOverlay } from '../image/transport.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
 import type { Registry } from '../store/oci.ts'
 import { downloadFile, partName } from '../store/oci-file.ts'
 import { logName, overlayName } from '../store/places.ts'
-import { baseShipment, writeShipment } from '../store/shared.ts'
+import { writeShipment } from '../store/shared.ts'
 import type { Snapshot } from '../store/store.ts'
-import { ensureBase } from './bases.ts'
-import type { Chain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { backingOf, type Ground } from './job.ts'
 import { findSnapshot } from './locked.ts'
 import { freeId, standsOn } from './step.ts'
-import { storedBase } from './stored-bases.ts'
 
 /** That very snapshot, if it is in the store: another build of the key is another disk. */
 export async function sameSnapshot(
@@ -41,33 +37,8 @@ export function downloadPath(context: BuildContext, file: SharedFile): string {
   return context.store.path('downloads', partName(file))
 }
 
-/** From where it is at hand: here, in the remote, where vlb.yaml says. */
-export async function bringBase(
-  context: BuildContext,
-  registry: Registry,
-  { base }: Chain,
-  offer: SharedSnapshot,
-): Promise<Ground> {
-  if (!base) return undefined
-  const shared = offer.base
-  if (!shared || base.local || (await storedBase(context, base.digest)))
-    return { base: await ensureBase(context, base) }
-  const record = await ensureBase(context, base, async (work) => {
-    const file = await fetchFile(context, registry, shared.file, 'pulling the base')
-    const { size } = await inspectDisk(file, `the base at ${registry.name}`)
-    if (size !== shared.disk.size) {
-      const data = { digest: shared.file.parts[0]?.digest }
-      const what = `the base at ${registry.name} is not the disk that it should be`
-      throw new VlbError('VLB_REMOTE_DAMAGED', what, { hint: 'it was not kept', data })
-    }
-    await rename(file, join(work, 'disk'))
-  })
-  const { id, nonce } = baseShipment(base.digest)
-  await ship(context, registry, id, { nonce, file: shared.file })
-  return { base: record }
-}
-
-async function ship(
+/** Where a file that came can be had again, and in which pieces. */
+export async function noteShipment(
   context: BuildContext,
   registry: Registry,
   id: string,
@@ -76,8 +47,13 @@ async function ship(
   await writeShipment(context.store, id, { ...shipment, places: [registry.name] })
 }
 
-async function fetchFile(context: BuildContext, registry: Registry, file: SharedFile, task: string): Promise<string> {
-  const target = downloadPath(context, file)
+/** Fetches a file into `target`, where an earlier run may have left a part of it. */
+export async function fetchFile(
+  context: BuildContext,
+  registry: Registry,
+  file: SharedFile,
+  { task, target }: { task: string; target: string },
+): Promise<void> {
   const started = Date.now()
   let done = 0
   await downloadFile(registry, file, target, (bytes) => {
@@ -85,7 +61,6 @@ async function fetchFile(context: BuildContext, registry: Registry, file: Shared
     context.emit({ type: 'progress', task, done, total: file.size })
   })
   context.emit({ type: 'progress-ended', task, bytes: file.size, seconds: (Date.now() - started) / 1000 })
-  return target
 }
 
 export interface Bringing {
@@ -108,13 +83,14 @@ export async function bringLayer(context: BuildContext, registry: Registry, brin
     if (there) return there
     const work = await context.store.scratch.folder()
     const overlay = join(work, overlayName)
-    const fetched = await fetchFile(context, registry, layer.file, `pulling ${name}`)
+    const fetched = downloadPath(context, layer.file)
+    await fetchFile(context, registry, layer.file, { task: `pulling ${name}`, target: fetched })
     const details = await readDetails(registry, layer)
     const ground = await on
     await rename(fetched, overlay)
     const manifest = await accept(context, registry, { layer, step, ground, work, details })
     const snapshot = await context.store.put(work, manifest)
-    await ship(context, registry, snapshot.manifest.id, { nonce, file: layer.file, details: layer.details })
+    await noteShipment(context, registry, snapshot.manifest.id, { nonce, file: layer.file, details: layer.details })
     const seconds = (Date.now() - started) / 1000
     context.emit({ type: 'step-ended', label: '', name, result: 'pulled', seconds, bytes: manifest.bytes })
     return snapshot

@@ -1,12 +1,12 @@
 // What of a chain's missing steps a remote has to offer.
-
-import type { SharedSnapshot } from '../core/oci.ts'
+import { isPackedName, type SharedSnapshot } from '../core/oci.ts'
 import { noKey, type Step } from '../core/plan.ts'
 import type { Registry } from '../store/oci.ts'
 import { isTooOld } from './again.ts'
 import { type Chain, planAgain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { offerOf } from './remote.ts'
+import { storedBase } from './stored-bases.ts'
 
 export interface PullWish {
   env: Record<string, string>
@@ -41,7 +41,7 @@ export async function bestOffer(
   let best: SharedSnapshot | undefined
   const ask = async (step: Step | undefined) => {
     const offer = step && step.key !== noKey ? await offerOf(context, registry, step.key) : undefined
-    if (!offer || !isWanted(offer, chain)) return false
+    if (!offer || !isWanted(offer, chain) || !(await isOnOurBase(context, registry, chain, offer))) return false
     // A step that was built again elsewhere gives other keys to what stands on it.
     if (offer.contentId !== step?.content) steps = await gapWith(context, chain, wish, offer)
     best = offer
@@ -69,4 +69,23 @@ function isWanted(offer: SharedSnapshot, { steps, base }: Chain): boolean {
     const step = steps.find(({ key }) => key === manifest.key)
     return !step || !isTooOld(step, manifest)
   })
+}
+
+/** What was made from the same file must be the same disk: as the base that is here, or as vlb.yaml's digest says. */
+async function isOnOurBase(
+  context: BuildContext,
+  registry: Registry,
+  { base }: Chain,
+  offer: SharedSnapshot,
+): Promise<boolean> {
+  const told = offer.base?.sha256
+  if (told === undefined || !base) return true
+  const [algorithm, hex] = base.digest.split(':')
+  const named = algorithm === 'sha256' && !isPackedName(base.source) ? hex : undefined
+  const own = (await storedBase(context, base.digest))?.sha256 ?? named
+  if (own === undefined || own === told) return true
+  const key = offer.key.slice(0, 12)
+  const text = `what ${registry.name} has of ${key} is not taken: it stands on another disk than this base is`
+  context.emit({ type: 'warning', text })
+  return false
 }

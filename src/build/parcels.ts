@@ -26,16 +26,21 @@ interface Disk {
   format: 'qcow2' | 'raw'
 }
 
-/** A file of the store that is to go to a registry. */
+/** A file that is to go to a registry. */
 export interface Parcel {
   /** What its shipments are remembered by. */
   id: string
   nonce: string
   task: string
-  disk: Disk
-  backing: Disk | undefined
+  path: string
+  /** How it is packed where that pays; undefined where it has to arrive as it is. */
+  packing: { format: Disk['format']; backing: Disk | undefined } | undefined
   /** Gzipped JSON. */
   details: Buffer | undefined
+}
+
+/** One of the store. */
+export interface LayerParcel extends Parcel {
   /** The layer it counts for. */
   key: LayerKey
 }
@@ -45,13 +50,13 @@ export async function parcelsOf(
   context: BuildContext,
   place: string,
   { snapshots, base, shareBase }: ChainToShip,
-): Promise<Parcel[]> {
+): Promise<LayerParcel[]> {
   const { store } = context
   const baseDisk = base && { path: store.path('bases', baseFolder(base.digest), base.file), format: base.imageFormat }
-  const parcels: Parcel[] = []
+  const parcels: LayerParcel[] = []
   const first = snapshots[0]?.manifest
   if (base && baseDisk && shareBase && first?.base !== undefined) {
-    const common = { disk: baseDisk, backing: undefined, details: undefined, key: first.key }
+    const common = { path: baseDisk.path, packing: basePacking(base), details: undefined, key: first.key }
     parcels.push({ ...baseShipment(base.digest), task: 'pushing the base', ...common })
   }
   for (const [i, { manifest, file, log }] of snapshots.entries()) {
@@ -61,8 +66,8 @@ export async function parcelsOf(
       id: manifest.id,
       nonce: manifest.nonce,
       task: `pushing ${manifest.layer}`,
-      disk: { path: file, format: 'qcow2' },
-      backing: below ? { path: below.file, format: 'qcow2' } : onBase,
+      path: file,
+      packing: { format: 'qcow2', backing: below ? { path: below.file, format: 'qcow2' } : onBase },
       details: await packDetails(
         (digest) => isDamaged(store, place, digest),
         log,
@@ -72,6 +77,14 @@ export async function parcelsOf(
     })
   }
   return parcels
+}
+
+/**
+ * Whoever gets a base compares its digest with what vlb.yaml says. A raw disk can be had back from a packed one, as long as
+ * it is whole sectors; the bytes of a qcow2 cannot.
+ */
+function basePacking({ imageFormat, fileBytes }: BaseRecord): Parcel['packing'] {
+  return imageFormat === 'raw' && fileBytes % 512 === 0 ? { format: 'raw', backing: undefined } : undefined
 }
 
 /** The same bytes each time: gzip's header holds no time here. Others, where a registry has those damaged. */

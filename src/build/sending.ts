@@ -22,7 +22,7 @@ export async function send(
   const { id, nonce, details } = parcel
   const known = await readShipment(context.store, id, nonce)
   const from = known?.places.find((place) => place !== registry.name && place.startsWith(`${registry.remote.host}/`))
-  const sending = new Sending(context, registry, parcel, from?.slice(registry.remote.host.length + 1))
+  const sending = new Sending(context, registry, parcel.task, from?.slice(registry.remote.host.length + 1))
   if (details) await sending.small(details)
   let file = known?.file
   if (!file || (await sending.lacking(file.parts)).length > 0)
@@ -57,35 +57,34 @@ async function sendWrapped(
 }
 
 /** The file as it travels: packed, where that makes it smaller. */
-async function wrap(context: BuildContext, { disk, backing, task }: Parcel): Promise<string> {
+async function wrap(context: BuildContext, { path: disk, packing, task }: Parcel): Promise<string> {
   const { store, signal } = context
-  let { path } = disk
-  if (await packingPays(path)) {
-    context.emit({ type: 'progress', task, done: 0, total: undefined })
-    const { blocks } = await stat(path)
-    path = join(await store.scratch.folder(), 'packed.qcow2')
-    // At the most.
-    requireSpace(path, blocks * 512)
-    await pack({ from: disk, backing, to: path }, signal).catch((error: unknown) => {
-      throw explainWriteError(error, store.root)
-    })
-  }
+  if (!packing || !(await packingPays(disk))) return disk
+  context.emit({ type: 'progress', task, done: 0, total: undefined })
+  const { blocks } = await stat(disk)
+  const path = join(await store.scratch.folder(), 'packed.qcow2')
+  // At the most.
+  requireSpace(path, blocks * 512)
+  const { format, backing } = packing
+  await pack({ from: { path: disk, format }, backing, to: path }, signal).catch((error: unknown) => {
+    throw explainWriteError(error, store.root)
+  })
   return path
 }
 
 /** The uploads of one parcel. */
-class Sending {
+export class Sending {
   sent = 0
   readonly #context: BuildContext
   readonly #registry: Registry
-  readonly #parcel: Parcel
+  readonly #task: string
   readonly #from: string | undefined
 
   /** `from`: another repository of this registry that has it, or had. */
-  constructor(context: BuildContext, registry: Registry, parcel: Parcel, from: string | undefined) {
+  constructor(context: BuildContext, registry: Registry, task: string, from?: string) {
     this.#context = context
     this.#registry = registry
-    this.#parcel = parcel
+    this.#task = task
     this.#from = from
   }
 
@@ -107,7 +106,7 @@ class Sending {
   async pieces(path: string, file: SharedFile): Promise<void> {
     const lacking = new Set(await this.lacking(file.parts))
     const total = [...lacking].reduce((sum, { size }) => sum + size, 0)
-    const { task } = this.#parcel
+    const task = this.#task
     const started = Date.now()
     let done = 0
     let offset = 0

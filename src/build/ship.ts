@@ -78,7 +78,8 @@ async function missingKeys(
   return missing
 }
 
-async function signsAlways({ project }: BuildContext): Promise<boolean> {
+/** Whether what is pushed is signed. */
+export async function signsAlways({ project }: BuildContext): Promise<boolean> {
   const own = project.settings.has('sign') ? await settingFlag(project.repo, 'vlb.sign') : undefined
   return own ?? (await settingFlag(project.repo, 'commit.gpgSign')) ?? false
 }
@@ -96,8 +97,9 @@ function compose(
   })
   const file = base && shareBase ? shipped.get(baseShipment(base.digest).id)?.file : undefined
   if (!base || !file) return { format: 1, key, contentId, arch, layers }
-  const { digest, disk, source } = base
-  return { format: 1, key, contentId, arch, base: { digest, disk, source, file }, layers }
+  const { digest, disk, source, sha256 } = base
+  const shared = { digest, ...(sha256 === undefined ? {} : { sha256 }), disk, source, file }
+  return { format: 1, key, contentId, arch, base: shared, layers }
 }
 
 async function writeManifest(
@@ -106,23 +108,41 @@ async function writeManifest(
   snapshot: SharedSnapshot,
   signs: boolean,
 ): Promise<void> {
-  let padding = ''
-  // One that the registry has damaged it would keep: a blank makes another of it.
-  while (await isDamaged(context.store, registry.name, blobOf(composeManifest(snapshot, padding).config).digest))
-    padding += ' '
-  const { config } = composeManifest(snapshot, padding)
-  const signature = signs
-    ? await signText(context.project.repo, statementOf(snapshot.key, blobOf(config).digest))
-    : undefined
-  const { manifest } = composeManifest(snapshot, padding, signature, new Date().toISOString())
-  const wrong = parseSnapshot(config, snapshot.key, blobsOf(snapshot))
+  const { key } = snapshot
+  const wrong = parseSnapshot(composeManifest(snapshot).config, key, blobsOf(snapshot))
   if (typeof wrong === 'string') {
     const name = snapshot.layers.at(-1)?.manifest.layer
     throw new VlbError('VLB_REMOTE', `${name} cannot be shared: ${wrong}`, {
       hint: 'nobody could pull it; please report it',
     })
   }
-  const bytes = Buffer.from(config)
-  await registry.upload(blobOf(bytes), bytes, { onBytes: () => {} })
-  await registry.putManifest(snapshot.key, manifest)
+  const pushed = new Date().toISOString()
+  const compose = (padding: string, signature?: string) => composeManifest(snapshot, padding, signature, pushed)
+  await putTag(context, registry, key, { compose, statement: (config) => statementOf(key, config), signs })
+}
+
+export interface Tagged {
+  compose: (padding: string, signature?: string) => { config: string; manifest: string }
+  /** What is signed, with the digest of the config. */
+  statement: (config: string) => string
+  signs: boolean
+}
+
+/** The last step: config and manifest under a tag, signed where that is wanted. Returns the manifest. */
+export async function putTag(
+  context: BuildContext,
+  registry: Registry,
+  tag: string,
+  { compose, statement, signs }: Tagged,
+): Promise<string> {
+  let padding = ''
+  // One that the registry has damaged it would keep: a blank makes another of it.
+  while (await isDamaged(context.store, registry.name, blobOf(compose(padding).config).digest)) padding += ' '
+  const config = Buffer.from(compose(padding).config)
+  const blob = blobOf(config)
+  const signature = signs ? await signText(context.project.repo, statement(blob.digest)) : undefined
+  const { manifest } = compose(padding, signature)
+  await registry.upload(blob, config, { onBytes: () => {} })
+  await registry.putManifest(tag, manifest)
+  return manifest
 }

@@ -60,8 +60,14 @@ export interface SharedLayer {
   details: Blob
 }
 
-export interface SharedBase extends Pick<BaseRecord, 'digest' | 'disk' | 'source'> {
+/** `sha256`: of the disk itself, however it travels. */
+export interface SharedBase extends Pick<BaseRecord, 'digest' | 'disk' | 'source' | 'sha256'> {
   file: SharedFile
+}
+
+/** Whether the digest of a base of that path or URL may be one of a packed file, and not of the disk in it. */
+export function isPackedName(source: string): boolean {
+  return /\.(gz|xz|zst)$/i.test(source.replace(/[?#].*$/s, ''))
 }
 
 export interface SharedSnapshot {
@@ -123,7 +129,8 @@ export function composeManifest(
   return { config, manifest: JSON.stringify(manifest) }
 }
 
-const signatureName = 'vnd.git-vlb.signature'
+/** The annotation that a signature is in. */
+export const signatureName = 'vnd.git-vlb.signature'
 /** When it was written to this registry, which does not tell by itself. */
 const pushedName = 'vnd.git-vlb.pushed'
 
@@ -135,34 +142,42 @@ export function statementOf(key: string, config: string): string {
   return `git-vlb snapshot 1\nkey ${key}\nconfig ${config}\n`
 }
 
-interface Descriptor extends Blob {
+export interface Descriptor extends Blob {
   mediaType: string
   annotations: Record<string, string>
 }
 
 function describeBlobs({ base, layers }: SharedSnapshot): Descriptor[] {
-  const found = base ? describeFile(base.file, mediaTypes.base, 'base', '0') : []
+  const found = base ? describeFile(base.file, mediaTypes.base, 'base', { [layerName]: '0' }) : []
   for (const [i, { manifest, file, details }] of layers.entries()) {
     const index = String(i + 1)
     const name = `${index.padStart(2, '0')}-${manifest.layer.replaceAll('/', '-')}`
-    found.push(...describeFile(file, mediaTypes.layer, `${name}.qcow2`, index))
+    found.push(...describeFile(file, mediaTypes.layer, `${name}.qcow2`, { [layerName]: index }))
     found.push({
       mediaType: mediaTypes.details,
       digest: details.digest,
       size: details.size,
-      annotations: { 'org.opencontainers.image.title': `${name}.json.gz`, 'vnd.git-vlb.layer': index },
+      annotations: { 'org.opencontainers.image.title': `${name}.json.gz`, [layerName]: index },
     })
   }
   return found
 }
 
-function describeFile({ parts }: SharedFile, mediaType: string, name: string, layer: string): Descriptor[] {
+const layerName = 'vnd.git-vlb.layer'
+
+/** One for each piece. Where there are several, their names end in .001 and so on. */
+export function describeFile(
+  { parts }: SharedFile,
+  mediaType: string,
+  name: string,
+  more: Record<string, string> = {},
+): Descriptor[] {
   let offset = 0
   return parts.map(({ digest, size }, i) => {
     const title = parts.length === 1 ? name : `${name}.${String(i + 1).padStart(3, '0')}`
     const annotations = {
       'org.opencontainers.image.title': title,
-      'vnd.git-vlb.layer': layer,
+      ...more,
       'vnd.git-vlb.offset': String(offset),
     }
     offset += size
@@ -170,19 +185,27 @@ function describeFile({ parts }: SharedFile, mediaType: string, name: string, la
   })
 }
 
+export interface ParsedManifest {
+  config: Blob
+  blobs: Blob[]
+  signature: string | undefined
+}
+
 /** The descriptors of a manifest, or why it is none of ours. */
-export function parseOciManifest(
-  text: string,
-): { config: Blob; blobs: Blob[]; signature: string | undefined } | string {
+export function parseOciManifest(text: string): ParsedManifest | string {
+  return parseArtifact(text, mediaTypes.config, 'snapshot')
+}
+
+/** The same for what has a config of that type, which people call `kind`. */
+export function parseArtifact(text: string, configType: string, kind: string): ParsedManifest | string {
   const data = parseJson(text) as Partial<{
     schemaVersion: number
-    artifactType: string
     config: Partial<Descriptor>
     layers: Partial<Descriptor>[]
     annotations: Record<string, unknown>
   }> | null
   if (data?.schemaVersion !== 2 || !Array.isArray(data.layers)) return 'it is no image manifest'
-  if (data.config?.mediaType !== mediaTypes.config) return 'it is no snapshot of git vlb'
+  if (data.config?.mediaType !== configType) return `it is no ${kind} of git vlb`
   const config = toBlob(data.config)
   const blobs = data.layers.map(toBlob)
   if (!config || blobs.some((blob) => !blob)) return 'a descriptor of its is not valid'
@@ -207,7 +230,7 @@ export function summaryOf(text: string): Summary | undefined {
   const found = parseOciManifest(text)
   if (typeof found === 'string') return undefined
   const { annotations, layers } = parseJson(text) as Partial<Descriptor> & { layers: Partial<Descriptor>[] }
-  const index = ({ annotations: own }: Partial<Descriptor>) => Number(own?.['vnd.git-vlb.layer'] ?? -1)
+  const index = ({ annotations: own }: Partial<Descriptor>) => Number(own?.[layerName] ?? -1)
   const top = Math.max(...layers.map(index))
   const sum = (some: Partial<Descriptor>[]) => some.reduce((total, { size = 0 }) => total + size, 0)
   const builtAt = timeIn(annotations?.['org.opencontainers.image.created'])
@@ -238,16 +261,16 @@ function toBlob(given: Partial<Descriptor> | null): Blob | undefined {
  */
 export function parseSnapshot(text: string, key: LayerKey, blobs: readonly Blob[]): SharedSnapshot | string {
   const data = parseJson(text)
-  const wrong = wrongByForm(data)
+  const wrong = wrongByForm(data, schema)
   if (wrong !== undefined) return `its config is not valid at ${wrong}`
   const snapshot = data as SharedSnapshot
-  return wrongIn(snapshot, key) ?? notListed(snapshot, blobs) ?? snapshot
+  return wrongIn(snapshot, key) ?? notListed(blobsOf(snapshot), blobs) ?? snapshot
 }
 
-/** Where it is not as the schema says. */
-function wrongByForm(data: unknown): string | undefined {
+/** Where it is not as a schema says. */
+export function wrongByForm(data: unknown, schema: unknown): string | undefined {
   try {
-    const result = new Validator(schema as unknown as Schema, '2020-12', true).validate(data)
+    const result = new Validator(schema as Schema, '2020-12', true).validate(data)
     return result.valid ? undefined : (result.errors.at(-1)?.instanceLocation ?? '#')
   } catch (error) {
     // Half a character in a name, of which the validator makes no path.
@@ -256,7 +279,7 @@ function wrongByForm(data: unknown): string | undefined {
   }
 }
 
-function parseJson(text: string): unknown {
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
@@ -293,15 +316,15 @@ function wrongLayout(disk: Omit<DiskLayout, 'root'> & { root?: number }): string
   return undefined
 }
 
-function wrongFile({ size, parts }: SharedFile): string | undefined {
+export function wrongFile({ size, parts }: SharedFile): string | undefined {
   const sum = parts.reduce((total, part) => total + part.size, 0)
   return sum === size ? undefined : 'its pieces do not make up its file'
 }
 
 /** What the manifest does not list, the registry may have dropped. */
-function notListed(snapshot: SharedSnapshot, blobs: readonly Blob[]): string | undefined {
+export function notListed(needed: readonly Blob[], blobs: readonly Blob[]): string | undefined {
   const listed = new Map(blobs.map(({ digest, size }) => [digest, size]))
-  const lacking = blobsOf(snapshot).find(({ digest, size }) => listed.get(digest) !== size)
+  const lacking = needed.find(({ digest, size }) => listed.get(digest) !== size)
   return lacking && `its manifest does not list ${lacking.digest}`
 }
 

@@ -37,6 +37,11 @@ const foreign: readonly [name: string, at: number, magic: Buffer][] = [
   ['QCOW (version 1)', 0, Buffer.from([0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1])],
 ]
 
+/** The format that a file's first bytes are of, if that is neither raw nor qcow2. */
+export function foreignFormat(bytes: Buffer): string | undefined {
+  return foreign.find(([, at, magic]) => bytes.subarray(at, at + magic.length).equals(magic))?.[0]
+}
+
 /**
  * What kind of disk a file from outside is. Decided here and told to qemu, which must never guess: a raw disk whose first
  * bytes were made to look like a qcow2 header could name any file of the host as its backing file. Throws for images
@@ -44,9 +49,9 @@ const foreign: readonly [name: string, at: number, magic: Buffer][] = [
  */
 export async function inspectDisk(path: string, shown: string): Promise<{ format: 'qcow2' | 'raw'; size: number }> {
   const bytes = await head(path, 512)
-  const other = foreign.find(([, at, magic]) => bytes.subarray(at, at + magic.length).equals(magic))
-  if (other) {
-    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a ${other[0]} image`, {
+  const other = foreignFormat(bytes)
+  if (other !== undefined) {
+    throw new VlbError('VLB_BASE_FORMAT', `${shown} is a ${other} image`, {
       hint: `convert it first: qemu-img convert -O qcow2 ${shown} base.qcow2`,
     })
   }
@@ -184,6 +189,11 @@ export async function copyDisk(from: string, to: string, signal: AbortSignal): P
 export async function copySparse(from: string, to: string, signal: AbortSignal): Promise<void> {
   const { exitCode } = await run('cp', ['--reflink=always', '--', from, to], { signal, ok: [0, 1] })
   if (exitCode !== 0) await run('cp', ['--sparse=always', '--', from, to], { signal })
+}
+
+/** The disk of a qcow2 that stands alone as a raw file, with holes where it has only zeros. */
+export async function copyRaw(from: string, to: string, signal: AbortSignal): Promise<void> {
+  await run('qemu-img', ['convert', '-W', '-m', '8', '-f', 'qcow2', '-O', 'raw', from, to], { signal })
 }
 
 /** Gives back the blocks of a file that hold only zeros, where the file system can. */

@@ -19,7 +19,7 @@ export interface Shipment {
 
 /** What the shipments of a base are remembered by. */
 export function baseShipment(digest: string): { id: string; nonce: string } {
-  return { id: `base-${baseFolder(digest)}`, nonce: digest }
+  return { id: `base-${baseFolder(digest)}`, nonce: `${digest} whole` }
 }
 
 export async function readShipment(store: LocalStore, id: string, nonce: string): Promise<Shipment | undefined> {

@@ -64,7 +64,7 @@ function sample(): SharedSnapshot {
     key: upper.key,
     contentId: upper.contentId,
     arch: 'x86_64',
-    base: { digest: base, disk, source: 'debian.qcow2', file: file('base', 3) },
+    base: { digest: base, sha256: '9'.repeat(64), disk, source: 'debian.qcow2', file: file('base', 3) },
     layers: [lower, upper].map((one) => ({
       manifest: shareManifest(one),
       file: file(one.layer),
@@ -125,6 +125,7 @@ describe('a snapshot for a registry', () => {
       (s) => Object.assign(s.base ?? {}, { digest: `sha256:${'f'.repeat(64)}` }),
       /base is another one/,
     ],
+    ['a digest of the disk that is none', (s) => Object.assign(s.base ?? {}, { sha256: 'x' }), /not valid/],
     ['a path for a digest', (s) => (lowest(s).base = digest('sha256:../../x')), /not valid/],
     ['a path for a name', (s) => (lowest(s).layer = '../../etc'), /not valid/],
     ['a nonce that is none', (s) => (lowest(s).nonce = 'x'), /not valid/],
