@@ -293,7 +293,8 @@ function taskOf(path: string): string {
   return `writing ${basename(path)}`
 }
 
-async function digestOf(context: BuildContext, path: string, record: ImageRecord): Promise<string> {
+/** Of an image that is what its record says; remembered there. */
+export async function digestOf(context: BuildContext, path: string, record: ImageRecord): Promise<string> {
   if (record.sha256) return record.sha256
   const sha256 = await hashFile(path, 'sha256', { signal: context.signal })
   await saveImageRecord(context.store, path, { ...record, sha256 })

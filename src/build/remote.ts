@@ -40,7 +40,7 @@ export async function openRemote(
 export async function needRemote(context: BuildContext, config: Config): Promise<Registry> {
   const registry = await openRemote(context, config, patient)
   if (registry) return registry
-  throw new VlbError('VLB_NO_REMOTE', 'this project has no remote to share snapshots through', {
+  throw new VlbError('VLB_NO_REMOTE', 'this project has no remote to share through', {
     hint: 'name a repository of an OCI registry: "remote: registry.example.com/team/web" in vlb.yaml, or git config vlb.remote',
   })
 }
@@ -51,16 +51,32 @@ export async function requiresSignature({ project }: BuildContext): Promise<bool
   return (await settingFlag(project.repo, 'vlb.requireSignature')) ?? false
 }
 
-/** Who signed that a config is what a key has; undefined for a signature of nobody known, and where there is none. */
+/** Who signed a statement; undefined for a signature of nobody known, and where there is none. */
 export async function signerOf(
   context: BuildContext,
-  { key, config, signature }: { key: string; config: string; signature: string | undefined },
+  statement: string,
+  signature: string | undefined,
 ): Promise<string | undefined | 'bad'> {
   if (signature === undefined) return undefined
   const folder = await context.store.scratch.folder()
-  const verdict = await verifyText(context.project.repo, statementOf(key, config), signature, folder)
+  const verdict = await verifyText(context.project.repo, statement, signature, folder)
   if (verdict.state === 'bad') return 'bad'
   return verdict.state === 'good' ? verdict.signer : undefined
+}
+
+export interface Trust {
+  /** Somebody known here. */
+  signer: string | undefined
+  /** Why it is not to be taken; undefined if it is. */
+  untrusted: string | undefined
+}
+
+/** Whether what a statement is about may be taken: never with a signature of something else. */
+export async function trustIn(context: BuildContext, statement: string, signature: string | undefined): Promise<Trust> {
+  const signer = await signerOf(context, statement, signature)
+  if (signer === 'bad') return { signer: undefined, untrusted: 'its signature does not fit it' }
+  if (signer !== undefined || !(await requiresSignature(context))) return { signer, untrusted: undefined }
+  return { signer, untrusted: signature === undefined ? 'it is not signed' : 'it is signed by nobody known here' }
 }
 
 /** What a remote has of a key, checked as far as it can be before its blobs are here; undefined if that is nothing sound. */
@@ -79,10 +95,8 @@ export async function offerOf(
   }
   if (typeof manifest === 'string') return refuse(manifest)
   if (await isDamaged(context.store, registry.name, manifest.config.digest)) return undefined
-  const signer = await signerOf(context, { key, config: manifest.config.digest, signature: manifest.signature })
-  if (signer === 'bad') return refuse('its signature does not fit it')
-  if (signer === undefined && (await requiresSignature(context)))
-    return refuse(manifest.signature === undefined ? 'it is not signed' : 'it is signed by nobody known here')
+  const { untrusted } = await trustIn(context, statementOf(key, manifest.config.digest), manifest.signature)
+  if (untrusted) return refuse(untrusted)
   const config = (await registry.blob(manifest.config, configLimit)).toString('utf8')
   const snapshot = parseSnapshot(config, key, manifest.blobs)
   if (typeof snapshot === 'string') return refuse(snapshot)

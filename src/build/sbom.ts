@@ -20,11 +20,22 @@ export async function writeSbom(
   name: string,
   top: Snapshot,
 ): Promise<BuiltSbom> {
+  const { text, packages } = await sbomText(context, version, name, top)
+  await writeOutput(context, path, text)
+  return { path, packages }
+}
+
+/** With how many packages it lists. */
+export async function sbomText(
+  context: BuildContext,
+  version: string,
+  name: string,
+  top: Snapshot,
+): Promise<{ text: string; packages: number }> {
   const list = await packagesOf(context, top)
   if (list.problem !== undefined)
     context.emit({ type: 'warning', text: `the bill of materials may be incomplete: ${list.problem}` })
   const { contentId, builtAt } = top.manifest
   const text = `${JSON.stringify(spdxDocument({ name, contentId, builtAt, version }, list), null, 2)}\n`
-  await writeOutput(context, path, text)
-  return { path, packages: list.packages.length }
+  return { text, packages: list.packages.length }
 }

@@ -82,6 +82,13 @@ export function list(options: Options, name: string): string[] {
   return Array.isArray(value) ? value : []
 }
 
+/** Refuses options that mean something together with `other` only. */
+export function onlyWith(options: Options, other: string, names: readonly string[]): void {
+  const alone = names.find((name) => options[name] !== undefined)
+  if (alone !== undefined)
+    throw new VlbError('VLB_USAGE', `--${alone} is for --${other}`, { hint: `add --${other}, or leave --${alone} out` })
+}
+
 /** One of a fixed set of words, or undefined if the option was not given. */
 export function choice<Word extends string>(options: Options, name: string, words: readonly Word[]): Word | undefined {
   const value = text(options, name)

@@ -45,6 +45,7 @@ export const errorCodes = {
   VLB_REMOTE_LOGIN: 2,
   VLB_PRUNE: 2,
   VLB_SIGNATURE: 2,
+  VLB_NO_IMAGE: 2,
   VLB_REMOTE_DAMAGED: 4,
   VLB_NOT_BUILT: 1,
   VLB_FROZEN: 1,

@@ -245,7 +245,8 @@ export function summaryOf(text: string): Summary | undefined {
   }
 }
 
-function timeIn(text: unknown): string {
+/** A date with its time, or nothing. */
+export function timeIn(text: unknown): string {
   return typeof text === 'string' && !Number.isNaN(Date.parse(text)) ? text : ''
 }
 

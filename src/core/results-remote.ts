@@ -38,6 +38,47 @@ export interface PullResult {
   seconds: number
 }
 
+interface SharedImageResult {
+  ok: boolean
+  remote: string
+  tag: string
+  /** Of the manifest: the registry's own name of what the tag names. */
+  digest: string
+  image: { path: string; format: string; bytes: number; sha256: string }
+  /** The commit; null where not all was committed. */
+  revision: string | null
+  /** Bytes that went over the line. */
+  bytes: number
+  seconds: number
+}
+
+export interface PushedImageResult extends SharedImageResult {
+  /** there: the tag had this very image; replaced: it had another one. */
+  result: 'pushed' | 'there' | 'replaced'
+  /** Names under which other tools write them: the image first. */
+  files: string[]
+  signed: boolean
+}
+
+export interface PulledImageResult extends SharedImageResult {
+  /** there: the file was that already. */
+  result: 'pulled' | 'there'
+  project: string
+  /** When the last layer was built, ISO 8601. */
+  builtAt: string
+  /** Who signed it, of those whom git trusts; else null. */
+  signer: string | null
+}
+
+export interface RemoteImage {
+  tag: string
+  bytes: number
+  /** ISO 8601; null if it does not say. */
+  builtAt: string | null
+  revision: string | null
+  signer: string | null
+}
+
 export interface RemoteSnapshot {
   layer: string
   key: string
@@ -57,6 +98,8 @@ export interface RemoteListResult {
   remote: string
   /** The newest first. */
   snapshots: RemoteSnapshot[]
+  /** The newest first. */
+  images: RemoteImage[]
 }
 
 export interface PrunedSnapshot {

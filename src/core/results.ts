@@ -4,7 +4,14 @@ import type { Changelog } from './changelog.ts'
 import type { FileChange, FilePatch } from './file-diff.ts'
 import type { BootResult, SeedResult } from './results-boot.ts'
 import type { BuildResult, PrebuildResult, RollupResult } from './results-build.ts'
-import type { PruneResult, PullResult, PushResult, RemoteListResult } from './results-remote.ts'
+import type {
+  PruneResult,
+  PulledImageResult,
+  PullResult,
+  PushedImageResult,
+  PushResult,
+  RemoteListResult,
+} from './results-remote.ts'
 import type { StatusResult } from './results-status.ts'
 import type { CacheResult, GcResult } from './results-store.ts'
 
@@ -115,5 +122,7 @@ export type CommandResult =
   | { kind: 'ci'; data: CiResult }
   | { kind: 'push'; data: PushResult }
   | { kind: 'pull'; data: PullResult }
+  | { kind: 'push-image'; data: PushedImageResult }
+  | { kind: 'pull-image'; data: PulledImageResult }
   | { kind: 'gc'; data: GcResult }
   | { kind: 'cache'; data: CacheResult }

@@ -12,7 +12,7 @@ import { checksText } from './checks.ts'
 import { diffText } from './diff.ts'
 import { keptLine, layerTable, shownPath, type TextOptions } from './layers.ts'
 import { safeLines } from './lines.ts'
-import { pruneText, pullText, pushText, remoteText } from './remote.ts'
+import { pruneText, pulledImageText, pullText, pushedImageText, pushText, remoteText } from './remote.ts'
 import { rollupText } from './rollup.ts'
 import { cacheText, gcText, roomText } from './store.ts'
 import { table } from './table.ts'
@@ -63,6 +63,10 @@ export function resultText(result: CommandResult, options: TextOptions): string 
       return pushText(result.data, options.style)
     case 'pull':
       return pullText(result.data, options.style)
+    case 'push-image':
+      return pushedImageText(result.data, options)
+    case 'pull-image':
+      return pulledImageText(result.data, options)
     case 'cloud-init': {
       const { path, bytes, format, files, instanceId } = result.data
       const what = `${formatBytes(bytes)} ${format}, ${files.join(', ')}, instance ${printable(instanceId, 80)}`

@@ -13,6 +13,7 @@ import { hashPart, type OnBytes, type Rest, receive } from './oci-receive.ts'
 /** Bytes of a file, or in memory. */
 export type Source = { path: string; offset: number } | Buffer
 
+/** A tag of something else must not look like one that is free. */
 const anyManifest = [
   mediaTypes.manifest,
   'application/vnd.oci.image.index.v1+json',
@@ -51,7 +52,7 @@ export class Registry {
 
   /** The same, with the registry's own time in milliseconds, if it tells. */
   async manifestAt(tag: string): Promise<{ text: string | undefined; time: number | undefined }> {
-    const headers = { accept: mediaTypes.manifest }
+    const headers = { accept: anyManifest }
     return await this.#connection.again('reading a manifest', async () => {
       const response = await this.#connection.ask({ method: 'GET', path: `manifests/${tag}`, headers, ok: [200, 404] })
       const time = Date.parse(response.headers.date ?? '')

@@ -1,13 +1,16 @@
 // The whole story on a real Debian: a project from the template is built from packages, booted, asked for its web page,
-// changed and built again. The booted image stays as it is, byte for byte.
+// changed and built again. What boots first went through a registry. The booted image stays as it is, byte for byte.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { DockerRegistry } from '../rig/docker-registry.ts'
 import { freePort } from '../rig/ports.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
 
-const needs = ['root', 'fuse', 'loop', 'tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64'] as const
+const tools = ['tool:mmdebstrap', 'tool:extlinux', 'tool:qemu-system-x86_64', 'tool:docker-registry'] as const
+const needs = ['root', 'fuse', 'loop', ...tools] as const
 
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256')
@@ -41,6 +44,21 @@ async function bootAndFetch(rig: Rig): Promise<string> {
   }
 }
 
+/** The image as somebody else gets it. */
+async function throughRegistry(rig: Rig): Promise<string> {
+  const registry = await DockerRegistry.start(join(rig.folder, 'registry'))
+  try {
+    rig.git('config', 'vlb.remote', registry.remote())
+    const { files } = await rig.json('push', '--image', 'v1.0')
+    expect(files).toContainEqual(expect.stringMatching(/\.spdx\.json$/))
+    await rig.ok('pull', '--image', 'v1.0', '-o', '../pulled.qcow2')
+  } finally {
+    await registry.end()
+    rig.git('config', '--unset', 'vlb.remote')
+  }
+  return join(rig.folder, 'pulled.qcow2')
+}
+
 rigTest(
   'a Debian image is built from the template, boots to its login prompt and serves its page',
   async (rig) => {
@@ -52,7 +70,9 @@ rigTest(
 
     const image = rig.path('build/image.qcow2')
     const before = await sha256(image)
-    const boot = await rig.json('test-boot', '--expect', 'login:', '--timeout', '20m')
+    const pulled = await throughRegistry(rig)
+    expect(await sha256(pulled)).toBe(before)
+    const boot = await rig.json('test-boot', pulled, '--expect', 'login:', '--timeout', '20m')
     expect(boot, boot.reason).toMatchObject({ ok: true, expect: 'login:' })
     expect(boot.matched).toContain('debian login:')
     expect(await bootAndFetch(rig)).toContain('<html')

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { layerKey } from '../../src/core/ids.ts'
 import { leaseLimits, parseLease } from '../../src/core/lease.ts'
 import { mediaTypes, parseOciManifest, parseSnapshot } from '../../src/core/oci.ts'
+import { parseImage } from '../../src/core/oci-image.ts'
 import { isLoopback, parseRemote, remoteName } from '../../src/core/remote.ts'
 import { parseChallenge } from '../../src/store/oci-login.ts'
 import { anyText, jsonOf, madeOf, orRefusal } from './outside.ts'
@@ -122,4 +123,25 @@ test('a lease of any form is one that can be waited for, or none', () => {
     }),
   )
   expect(read).toBeGreaterThan(0)
+})
+
+test('a config of any form is one of an image for that tag, or none', () => {
+  const names = ['format', 'project', 'tag', 'disk', 'files', 'file', 'parts', 'name', 'capacity', 'sha256', '\ud800']
+  const file = { size: 1, parts: [blob] }
+  const image = {
+    ...{ format: 1, project: 'x', tag: 'v1', contentId: key, arch: 'x', builtAt: '2024-01-01T00:00:00Z' },
+    disk: { name: 'x', format: 'raw', capacity: 512, sha256: key, file },
+    files: [],
+  }
+  expect(parseImage(JSON.stringify(image), 'v1', [blob])).toEqual(image)
+  const part = jsonOf(names, [1, 'v1', key, blob, [blob], file, image.disk])
+  fc.assert(
+    fc.property(part, fc.constantFrom(...Object.keys(image), undefined), (text, name) => {
+      const whole = name === undefined ? text : JSON.stringify({ ...image, [name]: '@' }).replace('"@"', () => text)
+      const found = parseImage(whole, 'v1', [blob])
+      if (typeof found === 'string') return
+      expect([found.tag, found.disk.file.size]).toEqual(['v1', 1])
+      expect(found.disk.name).toMatch(/^[A-Za-z0-9_][A-Za-z0-9._-]*$/)
+    }),
+  )
 })

@@ -1,11 +1,11 @@
 // Signed snapshots: what is taken of whom.
-import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Clone } from '../rig/clone.ts'
 import type { Need } from '../rig/need.ts'
 import { FaultyRegistry } from '../rig/registry.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
+import { signWith, sshKey, trustOnly } from '../rig/signers.ts'
 
 const needs: Need[] = ['root', 'fuse', 'loop', 'tool:ssh-keygen', 'tool:gpg', 'tool:busybox']
 
@@ -27,27 +27,10 @@ function signTest(name: string, body: (rig: Rig, registry: FaultyRegistry) => Pr
   )
 }
 
-/** A key of ssh; what of it an allowed signers file holds. */
-function sshKey(rig: Rig, name: string): string {
-  const file = join(rig.folder, name)
-  rig.tool('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', file)
-  const [kind, key] = rig.tool('cat', `${file}.pub`).split(' ')
-  return `${name}@example.com ${kind} ${key}\n`
-}
-
-function signWith(rig: Rig, name: string): void {
-  rig.git('config', 'gpg.format', 'ssh')
-  rig.git('config', 'user.signingKey', join(rig.folder, `${name}.pub`))
-  rig.git('config', 'vlb.sign', 'true')
-}
-
 /** A clone that takes signed snapshots alone, of these signers. */
 function strict(rig: Rig, name: string, allowed: string): Clone {
   const clone = new Clone(rig, name)
-  const file = join(clone.folder, '.git/allowed')
-  writeFileSync(file, allowed)
-  clone.git('config', 'gpg.ssh.allowedSignersFile', file)
-  clone.git('config', 'vlb.requireSignature', 'true')
+  trustOnly(clone, allowed)
   return clone
 }
 
