@@ -16,6 +16,7 @@ import { targetsFor } from './targets.ts'
 export interface CurrentImage {
   target: ImageTarget
   record: ImageRecord
+  chain: Chain
   top: Snapshot
   /** The very file, whatever gets its name meanwhile. */
   file: FileHandle
@@ -48,7 +49,7 @@ export async function openCurrentImage(
   )
   for (const target of top ? targets : []) {
     const found = top && (await openIfCurrent(context, source, top, target))
-    if (found) return found
+    if (found) return { ...found, chain }
   }
   throw notBuilt(source, chain, targets[0], format)
 }
@@ -58,7 +59,7 @@ async function openIfCurrent(
   source: LoadedSource,
   top: Snapshot,
   target: ImageTarget,
-): Promise<CurrentImage | undefined> {
+): Promise<Omit<CurrentImage, 'chain'> | undefined> {
   const { name, boot, seal } = source.config
   const machine = { name, cpus: boot.cpus, memory: boot.memory, arch: context.arch }
   const recipe = imageRecipe({ top, flatten: true, machine, seal }, target)

@@ -22,6 +22,7 @@ import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
 import { needRemote } from './remote.ts'
 import { type FoundImage, readImage } from './remote-image.ts'
 import { sbomText } from './sbom.ts'
+import { secretsWarning } from './secret-files.ts'
 import { Sending, send } from './sending.ts'
 import { putTag, signsAlways } from './ship.ts'
 
@@ -90,6 +91,8 @@ async function publish(context: BuildContext, registry: Registry, work: Publishi
   }
   if (same && !force && (await isThere(context, registry, found, signs)))
     return done(found.image, found.digest, 'there', 0)
+  const { chain } = current
+  await secretsWarning(context, chain)(new Set(chain.steps.map(({ key }) => key)))
   const { image, sent } = await sendAll(context, registry, { ...work, sha256, revision })
   const compose = (padding: string, signature?: string) => composeImage(image, padding, signature)
   const manifest = await putTag(context, registry, tag, {

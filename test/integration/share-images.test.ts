@@ -124,11 +124,13 @@ imageTest('a tag keeps its image; a revision has its own, and what may not be th
     digest: first.digest,
   })
   rig.layer('20_b', 'echo b > /b')
+  rig.write({ '20_b/.env': 'TOKEN=1234\n' })
   await rig.build('--no-remote')
   // Of what is not committed: no revision.
   const dirty = await rig.vlb(['push', '--image', 'dirty'])
   expect([dirty.code, dirty.stdout], dirty.all).toEqual([0, expect.stringContaining('of what is not committed')])
   expect(dirty.stderr).toContain('the image will name no revision')
+  expect(dirty.stderr).toMatch(/warning: 20_b: \.env holds /)
   expect((await registry.manifest('dirty')).annotations).not.toHaveProperty('org.opencontainers.image.revision')
   rig.commit('b')
   const taken = await rig.vlb(['push', '--image', 'stable'])
