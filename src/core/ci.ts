@@ -3,6 +3,8 @@
 // They are text, with comments for who will keep them. What comes from the repository gets into them as JSON strings, which
 // are YAML as well, and into a shell only by way of a variable.
 
+import { join } from 'node:path/posix'
+
 export const ciServices = ['github', 'gitlab'] as const
 export type CiService = (typeof ciServices)[number]
 
@@ -58,6 +60,9 @@ function entriesOf(projects: readonly CiProject[], { branches }: CiWish): Entry[
   )
 }
 
+/** Seen from the repository's top, as artifacts are named. */
+const filesOf = ({ folder, files }: CiProject): string => (files.startsWith('/') ? files : join(folder, files))
+
 const packagesOf = (projects: readonly CiProject[]): string =>
   [...new Set(projects.flatMap(({ packages }) => packages))].sort().join(' ')
 
@@ -94,7 +99,7 @@ function github(projects: readonly CiProject[], wish: CiWish): string[] {
   const host = projects[0]?.remote.host ?? ''
   const entries = entriesOf(projects, wish).map(
     ({ project, branch, name }) =>
-      `- { project: ${quoted(project.folder)}, name: ${quoted(name)}, files: ${quoted(project.files)}${
+      `- { project: ${quoted(project.folder)}, name: ${quoted(name)}, files: ${quoted(filesOf(project))}${
         branch === undefined ? '' : `, branch: ${quoted(branch)}`
       }${project.boot ? `, boot: ${project.boot}` : ''} }`,
   )
@@ -137,7 +142,7 @@ function github(projects: readonly CiProject[], wish: CiWish): string[] {
       '- uses: actions/upload-artifact@v4',
       '  with:',
       `    name: "${expression('matrix.name')}"`,
-      `    path: "${expression('matrix.project')}/${expression('matrix.files')}"`,
+      `    path: "${expression('matrix.files')}"`,
       '    if-no-files-found: error',
     ]),
     ...(prune ? githubPrune(projects, host) : []),
@@ -238,7 +243,7 @@ function gitlab(projects: readonly CiProject[], wish: CiWish): string[] {
   const host = projects[0]?.remote.host ?? ''
   const entries = entriesOf(projects, wish).map(
     ({ project, branch, name }) =>
-      `- { PROJECT: ${quoted(project.folder)}, NAME: ${quoted(name)}, FILES: ${quoted(project.files)}, BRANCH: ${
+      `- { PROJECT: ${quoted(project.folder)}, NAME: ${quoted(name)}, FILES: ${quoted(filesOf(project))}, BRANCH: ${
         branch === undefined ? '""' : quoted(branch)
       }, BOOT: ${project.boot ?? '""'} }`,
   )
@@ -286,7 +291,7 @@ function gitlab(projects: readonly CiProject[], wish: CiWish): string[] {
       'git config vlb.push auto',
       'git vlb build',
       'case "$BOOT" in',
-      '  check) git vlb test-boot --check --junit report.xml ;;',
+      '  check) git vlb test-boot --check --junit "$CI_PROJECT_DIR/report.xml" ;;',
       '  expect) git vlb test-boot ;;',
       'esac',
     ]),
@@ -294,8 +299,8 @@ function gitlab(projects: readonly CiProject[], wish: CiWish): string[] {
     '    name: "$NAME"',
     '    when: always',
     '    expire_in: 1 week',
-    '    paths: ["$PROJECT/$FILES"]',
-    ...(projects.some(({ boot }) => boot === 'check') ? ['    reports: { junit: "$PROJECT/report.xml" }'] : []),
+    '    paths: ["$FILES"]',
+    ...(projects.some(({ boot }) => boot === 'check') ? ['    reports: { junit: report.xml }'] : []),
     ...(prune ? gitlabPrune(projects) : []),
   ]
 }

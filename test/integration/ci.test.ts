@@ -178,7 +178,7 @@ ciTest('nothing is overwritten unless that is asked for, and what cannot work is
   const { text } = JSON.parse((await rig.vlb(['-C', 'images', 'ci', 'github', '--json'])).stdout)
   const { jobs } = parse(text)
   expect(jobs.image.strategy.matrix.include).toEqual([
-    { project: 'images/db', name: 'db', files: 'build/image.*', boot: 'check' },
+    { project: 'images/db', name: 'db', files: 'images/db/build/image.*', boot: 'check' },
     { project: '.', name: 'repo', files: 'build/image.*' },
   ])
   expect(text).toContain('qemu-system-x86 ')

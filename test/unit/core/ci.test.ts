@@ -144,11 +144,11 @@ describe('for GitLab', () => {
     const { matrix } = pipeline['vm-image'].parallel
     expect(matrix).toEqual([
       { PROJECT: '.', NAME: 'web', FILES: 'build/image.*', BRANCH: '', BOOT: '' },
-      { PROJECT: 'images/db', NAME: '123', FILES: 'build/image.*', BRANCH: '', BOOT: 'check' },
-      { PROJECT: 'on', NAME: 'yes', FILES: 'build/image.*', BRANCH: '', BOOT: '' },
+      { PROJECT: 'images/db', NAME: '123', FILES: 'images/db/build/image.*', BRANCH: '', BOOT: 'check' },
+      { PROJECT: 'on', NAME: 'yes', FILES: 'on/build/image.*', BRANCH: '', BOOT: '' },
     ])
     expect(pipeline['vm-image'].rules).toEqual([{ if: '$CI_COMMIT_BRANCH' }])
-    expect(pipeline['vm-image'].artifacts.reports).toEqual({ junit: '$PROJECT/report.xml' })
+    expect(pipeline['vm-image'].artifacts.reports).toEqual({ junit: 'report.xml' })
   })
 
   test('branches that are named, and the schedule for what prunes', () => {
