@@ -18,8 +18,9 @@ export interface CurrentImage {
   record: ImageRecord
   chain: Chain
   top: Snapshot
-  /** The very file, whatever gets its name meanwhile. */
+  /** The very file, and a name that stays its own, whatever is put in its place meanwhile. */
   file: FileHandle
+  opened: string
 }
 
 export interface ImageWish {
@@ -69,7 +70,8 @@ async function openIfCurrent(
     if (hasErrorCode(error, 'ENOENT')) return undefined
     throw error
   })
-  if (file && identityOf(await file.stat({ bigint: true })) === record.identity) return { target, record, top, file }
+  if (file && identityOf(await file.stat({ bigint: true })) === record.identity)
+    return { target, record, top, file, opened: `/proc/self/fd/${file.fd}` }
   await file?.close()
   return undefined
 }

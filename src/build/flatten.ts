@@ -293,10 +293,15 @@ function taskOf(path: string): string {
   return `writing ${basename(path)}`
 }
 
-/** Of an image that is what its record says; remembered there. */
-export async function digestOf(context: BuildContext, path: string, record: ImageRecord): Promise<string> {
+/** Of an image that is what its record says; remembered there. `hash`: how it is found out. */
+export async function digestOf(
+  context: BuildContext,
+  path: string,
+  record: ImageRecord,
+  hash = () => hashFile(path, 'sha256', { signal: context.signal }),
+): Promise<string> {
   if (record.sha256) return record.sha256
-  const sha256 = await hashFile(path, 'sha256', { signal: context.signal })
+  const sha256 = await hash()
   await saveImageRecord(context.store, path, { ...record, sha256 })
   return sha256
 }

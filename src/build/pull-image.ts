@@ -6,7 +6,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import { checkTag, type SharedImage } from '../core/oci-image.ts'
 import { sumsText, withFormat } from '../core/output.ts'
 import type { PulledImageResult } from '../core/results-remote.ts'
-import { explainWriteError, hashFile, makeFolders, moveInto } from '../host/files.ts'
+import { explainWriteError, makeFolders, moveInto } from '../host/files.ts'
 import { requireSpace } from '../host/space.ts'
 import { inspectImage } from '../image/foreign.ts'
 import { digHoles } from '../image/qcow2.ts'
@@ -14,6 +14,7 @@ import type { Registry } from '../store/oci.ts'
 import { haveOf, partName } from '../store/oci-file.ts'
 import { noteDamage } from '../store/shared.ts'
 import { fetchFile } from './arrival.ts'
+import { hashWithProgress } from './base-digests.ts'
 import type { BuildContext } from './context.ts'
 import { checkOutput } from './flatten.ts'
 import { writeOutput } from './output.ts'
@@ -134,7 +135,7 @@ async function isThere(context: BuildContext, path: string, { disk }: SharedImag
     throw new VlbError('VLB_EXISTS', `${path} is a folder`, { hint: 'name the file to write: -o FILE' })
   }
   if (!found?.isFile() || found.size !== disk.file.size) return false
-  return (await hashFile(path, 'sha256', { signal: context.signal })) === disk.sha256
+  return (await hashWithProgress(context, `looking at ${basename(path)}`, path, 'sha256')) === disk.sha256
 }
 
 /** What is no image of the kind it says is not left to be taken for one. */
@@ -147,7 +148,8 @@ async function accept(
   const { sha256, file, format, capacity } = disk
   try {
     // Of one piece it is known.
-    if (file.parts.length > 1 && (await hashFile(part, 'sha256', { signal: context.signal })) !== sha256)
+    const isWhole = async () => (await hashWithProgress(context, `checking ${disk.name}`, part, 'sha256')) === sha256
+    if (file.parts.length > 1 && !(await isWhole()))
       throw new VlbError('VLB_REMOTE_DAMAGED', `the image ${tag} at ${registry.name} has another digest than it says`)
     await inspectImage(part, `the image ${tag} at ${registry.name}`, { format, capacity }, context.signal)
   } catch (error) {

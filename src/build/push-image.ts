@@ -1,4 +1,5 @@
 // `git vlb push --image`: the image itself, for those who want to run it, with what tells of it.
+import { basename } from 'node:path'
 import { printable, VlbError } from '../core/errors.ts'
 import { blobOf } from '../core/oci.ts'
 import {
@@ -14,6 +15,7 @@ import {
 import { sumsFile, sumsText } from '../core/output.ts'
 import type { PushedImageResult } from '../core/results-remote.ts'
 import type { Registry } from '../store/oci.ts'
+import { hashWithProgress } from './base-digests.ts'
 import { changelog, changelogText } from './changelog.ts'
 import type { BuildContext } from './context.ts'
 import { type CurrentImage, type ImageWish, openCurrentImage } from './current-image.ts'
@@ -68,7 +70,9 @@ async function publish(context: BuildContext, registry: Registry, work: Publishi
   const { request, source, current } = work
   const { tag, force } = request
   const started = Date.now()
-  const sha256 = await digestOf(context, current.target.path, current.record)
+  const { path } = current.target
+  const read = () => hashWithProgress(context, `reading ${basename(path)}`, current.opened, 'sha256')
+  const sha256 = await digestOf(context, path, current.record, read)
   const revision = source.clean ? source.commit : undefined
   if (revision === undefined) {
     const text = 'not all that it was built from is committed: the image will name no revision, and have no changelog'
@@ -80,7 +84,7 @@ async function publish(context: BuildContext, registry: Registry, work: Publishi
   if (found !== undefined && !same && !force) throw taken(registry, tag, found, sha256)
   const done = (image: SharedImage, digest: string, result: PushedImageResult['result'], bytes: number) => {
     const { disk, files } = image
-    const { path, format } = current.target
+    const { format } = current.target
     return {
       ok: true,
       ...{ remote: registry.name, tag, result, digest },
@@ -136,13 +140,11 @@ async function sendAll(
   papers: Papers,
 ): Promise<{ image: SharedImage; sent: number }> {
   const { request, source, current, sha256, revision } = papers
-  const { target, top, file } = current
+  const { target, top, opened } = current
   const { name: project } = source.config
   const name = fileName(project, request.tag, target.format)
   const texts = await textsOf(context, papers, name)
-  // The open file, by a name that stays its own.
-  const path = `/proc/self/fd/${file.fd}`
-  const parcel = { id: `image-${sha256}`, nonce: sha256, task: `pushing ${name}`, path }
+  const parcel = { id: `image-${sha256}`, nonce: sha256, task: `pushing ${name}`, path: opened }
   const { shipment, sent } = await send(context, registry, { ...parcel, packing: undefined, details: undefined })
   const small = new Sending(context, registry, '')
   const files: SharedPaper[] = []
