@@ -120,6 +120,7 @@ async function buildRevision(
   const sums = sumsFor(source, targets)
   for (const { path } of targets) checkOutput(path, base?.from === 'path' ? resolve(folder, base.path) : undefined)
   let ahead: Promise<Ahead | undefined> | undefined
+  let kept: Promise<void> | undefined
   const onlyLast = (below: Snapshot) => {
     ahead = startAhead(context, below, targets)
   }
@@ -141,7 +142,7 @@ async function buildRevision(
     }
     // A record names an image by its digest. Of a new one that has none, there is nothing to wait for.
     const isNew = chain.layers.some(({ result }) => result === 'built')
-    const kept = isNew && !digest ? keep(undefined) : undefined
+    if (isNew && !digest) kept = keep(undefined)
     kept?.catch(() => {})
     const images = await makeImages(context, {
       top: chain.top,
@@ -158,6 +159,8 @@ async function buildRevision(
     if (!options.sbom) return { chain, images, sums }
     return { chain, images, sums, sbom: await writeSbom(context, options.sbom, name, chain.top) }
   } finally {
+    // It would go on writing to a store that nobody looks after any more.
+    await kept?.catch(() => {})
     await (await ahead)?.cancel()
   }
 }
