@@ -177,7 +177,7 @@ function checksIn(entries: readonly TreeEntry[]): TreeId | undefined {
 }
 
 /** Waits for all, even if one fails: nothing may run on behind an error. Then throws the first error in their order. */
-async function together<Results extends unknown[]>(
+export async function together<Results extends unknown[]>(
   work: { [I in keyof Results]: Promise<Results[I]> },
 ): Promise<Results> {
   await Promise.allSettled(work)

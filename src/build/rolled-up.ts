@@ -11,10 +11,11 @@ import type { Step } from '../core/plan.ts'
 import type { BuiltLayer } from '../core/results-build.ts'
 import { logHeading } from '../core/rolled-up.ts'
 import { allocatedBytes, sync } from '../host/files.ts'
+import { flushMeanwhile } from '../host/flush.ts'
 import { stampOverlay } from '../host/tables.ts'
-import { checkImage, copyDisk, nameBacking, rebaseOverlay, sameDisk } from '../image/qcow2.ts'
+import { checkImage, copyDisk, rebaseOverlay, renameBacking, sameDisk } from '../image/qcow2.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
-import { logName, overlayName, snapshotReference } from '../store/places.ts'
+import { type BackingReference, logName, overlayName, snapshotReference } from '../store/places.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { backingOf, type Ground, parentOf, type StepJob, type StepOutcome } from './job.ts'
@@ -97,8 +98,9 @@ async function merge(
   const overlay = join(work, overlayName)
   await requireRoomToMerge(context, top, parentOf(job)?.manifest.id)
   await copyDisk(join(context.store.path('snapshots', top.manifest.id), overlayName), overlay, context.signal)
-  await nameBacking(overlay, snapshotBelow(top, backing.building), formatBelow(top, backing.format), context.signal)
-  await rebaseOverlay(overlay, backing.building, backing.format, context.signal)
+  const below = referenceBelow(top, backing)
+  await renameBacking(overlay, below.stored, below.building, formatBelow(top, backing.format), context.signal)
+  await flushMeanwhile(overlay, rebaseOverlay(overlay, backing.building, backing.format, context.signal))
   // The flush, which the store would wait for, takes as long as the comparison.
   const body = hashBody(overlay, context.signal)
   const [same] = await Promise.all([
@@ -112,7 +114,7 @@ async function merge(
       hint: `nothing was kept; build its steps anew: git vlb build --rebuild ${step.name}`,
     })
   }
-  await nameBacking(overlay, backing.stored, backing.format, context.signal)
+  await renameBacking(overlay, backing.building, backing.stored, backing.format, context.signal)
   await writeFile(join(work, logName), await logsOf(made, known))
   const packages = await takePackages(context, top, work)
   const described = await describe(context, job, recordOf(made, top, known), top)
@@ -124,9 +126,9 @@ async function merge(
   })
 }
 
-/** How the copied overlay names what it stood on, seen from a folder below tmp/. */
-function snapshotBelow({ manifest }: Snapshot, otherwise: string): string {
-  return manifest.parent === undefined ? otherwise : snapshotReference(manifest.parent).building
+/** How the copied overlay names what it stood on. */
+function referenceBelow({ manifest }: Snapshot, otherwise: BackingReference): BackingReference {
+  return manifest.parent === undefined ? otherwise : snapshotReference(manifest.parent)
 }
 
 function formatBelow({ manifest }: Snapshot, otherwise: 'qcow2' | 'raw'): 'qcow2' | 'raw' {

@@ -24,7 +24,7 @@ import { switchTo } from '../git/switch.ts'
 import { writeAtomic } from '../host/files.ts'
 import { type Chain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
-import { type LoadedSource, loadTree, loadWorkingTree, type Project } from './project.ts'
+import { type LoadedSource, loadTree, loadWorkingTree, type Project, together } from './project.ts'
 import type { KnownSteps } from './rolled-up.ts'
 import { buildChain } from './walk.ts'
 
@@ -75,8 +75,7 @@ async function makePlan({ project }: BuildContext, source: LoadedSource, request
   const range = parseRange(request.range, layers)
   checkRollable(range, layers, config.base?.from === 'path' ? config.base.path : undefined)
   const plan = planRollup(range, layers, request.name)
-  await checkClean(project, layers)
-  await checkFolders(project.folder, plan)
+  await together([checkClean(project, layers), checkFolders(project.folder, plan)])
   return plan
 }
 
@@ -154,7 +153,8 @@ async function perform(context: BuildContext, job: Job): Promise<RollupResult> {
   }
   const built = await buildChain(context, source, { ...options, last: plan.range.at(-1)?.name })
   if (built.failed) throw built.failed.error
-  const now = await planChain(context, source, source.layers, request.env)
+  const fresh = built.layers.some(({ result }) => result === 'built')
+  const now = fresh ? await planChain(context, source, source.layers, request.env) : before
   const after = await moved(context, job)
   try {
     const merged = await buildChain(context, after.source, { ...options, last: plan.name, known: await stepsIn(now) })
@@ -192,10 +192,12 @@ async function changeRepository(
   const { plan, commit: old, request, source } = job
   const { project } = context
   const { repo } = project
-  await checkIdle(repo)
-  await checkFolders(project.folder, plan)
-  const last = await movedTree(context, plan)
-  await checkClean(project, source.layers)
+  const [last] = await together([
+    movedTree(context, plan),
+    checkIdle(repo),
+    checkFolders(project.folder, plan),
+    checkClean(project, source.layers),
+  ])
   if (last.tree !== planned.tree) {
     throw new VlbError('VLB_BUSY', 'the index changed meanwhile', {
       hint: 'nothing was changed; run the command again',

@@ -11,8 +11,8 @@ import type { Step } from '../core/plan.ts'
 import { formatBytes } from '../core/units.ts'
 import { allocatedBytes, explainWriteError, sync } from '../host/files.ts'
 import { run } from '../host/run.ts'
-import { renameBacking, stampOverlay } from '../host/tables.ts'
-import { checkImage, convertArguments, createOverlay, inspectDisk, nameBacking, virtualSize } from '../image/qcow2.ts'
+import { stampOverlay } from '../host/tables.ts'
+import { checkImage, convertArguments, createOverlay, inspectDisk, renameBacking, virtualSize } from '../image/qcow2.ts'
 import { cacheLines, grow, probe, type RunnerOptions, runInImage, runOnDisk, runOnHost } from '../image/sandbox.ts'
 import { hashBody, overlayDigest } from '../store/digest.ts'
 import { overlayName } from '../store/places.ts'
@@ -56,8 +56,7 @@ export async function buildStep(context: BuildContext, job: StepJob): Promise<St
     await flushed
     const packages = await writePackages(context, work, made.layout, parentOf(job), step.inputs.kind === 'disk')
     const backing = backingOf(job)
-    if (backing && !renameBacking(overlay, backing.building, backing.stored))
-      await nameBacking(overlay, backing.stored, backing.format, context.signal)
+    if (backing) await renameBacking(overlay, backing.building, backing.stored, backing.format, context.signal)
     const described = await describe(context, job, made.layout, seconds())
     stampOverlay(overlay, described.nonce)
     const digest = await overlayDigest(overlay, body)

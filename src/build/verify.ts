@@ -9,7 +9,7 @@ import type { CacheResult, Damaged } from '../core/results-store.ts'
 import { hashFile } from '../host/files.ts'
 import { ToolError } from '../host/run.ts'
 import { backingName, checkImage, inspectHeader } from '../image/qcow2.ts'
-import { overlayDigest } from '../store/digest.ts'
+import { hasDigest } from '../store/digest.ts'
 import { baseUse } from '../store/lease.ts'
 import { baseFolder, baseReference, overlayName, snapshotReference } from '../store/places.ts'
 import { emptyGraves } from '../store/sweep.ts'
@@ -125,9 +125,7 @@ class Verifier {
     if (reason !== undefined || this.#quick) return reason
     try {
       if (manifest.digest) {
-        const { head, rest } = await overlayDigest(overlay, undefined, signal)
-        if (head === manifest.digest.head && rest === manifest.digest.rest) return undefined
-        return 'its bytes are not what they were'
+        return (await hasDigest(overlay, manifest.digest, signal)) ? undefined : 'its bytes are not what they were'
       }
       this.#withoutDigest++
       await checkImage(overlay, signal)

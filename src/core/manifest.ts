@@ -49,6 +49,8 @@ export interface Manifest {
 export interface OverlayDigest {
   head: string
   rest: string
+  /** `rest` is of checksums of what lies there; absent where an older git vlb made it of the bytes themselves. */
+  sums?: 'crc32'
 }
 
 export interface MergedStep {
@@ -74,6 +76,7 @@ export function parseManifest(text: string): Manifest | undefined {
     maybeText(data.disk?.subvolume) &&
     maybeText(data.disk?.fstab) &&
     [data.parent, data.parentNonce, data.base].every(maybeText) &&
+    (data.digest === undefined || isDigest(data.digest)) &&
     (data.packages === undefined || areTexts(data.packages?.digest, data.packages?.state)) &&
     !Number.isNaN(Date.parse(data.builtAt ?? '')) &&
     (data.steps === undefined || (Array.isArray(data.steps) && data.steps.every(isStep)))
@@ -87,6 +90,10 @@ export function parseManifest(text: string): Manifest | undefined {
 export function manifestText(manifest: Manifest): string {
   const { check: _, ...rest } = manifest
   return `${JSON.stringify({ ...rest, check: checkOf(rest) }, null, 2)}\n`
+}
+
+function isDigest({ head, rest, sums }: Partial<OverlayDigest>): boolean {
+  return areTexts(head, rest) && (sums === undefined || sums === 'crc32')
 }
 
 function checkOf(manifest: Partial<Manifest>): string {

@@ -36,14 +36,19 @@ export function parseOverlayHeader(bytes: Buffer): OverlayHeader | undefined {
 
 /**
  * What to write where, so that the header which names `from` as its backing file names `to`; undefined where it names another,
- * or where `to` has no room. What follows a shorter name stays: the header says how long it is.
+ * or where `to` has no room. Nothing lies behind the name but free space.
  */
 export function renamedBacking(bytes: Buffer, from: string, to: string): { at: number; bytes: Buffer }[] | undefined {
-  if (parseOverlayHeader(bytes)?.backing !== from || Buffer.byteLength(to) > Buffer.byteLength(from)) return undefined
+  const header = parseOverlayHeader(bytes)
+  if (from === '' || header?.backing !== from) return undefined
+  const at = Number(bytes.readBigUInt64BE(8))
+  const [old, name] = [Buffer.byteLength(from), Buffer.from(to)]
+  const room = Math.min(header.clusterBytes - stampBytes, bytes.length)
+  if (at + name.length > room || bytes.subarray(at + old, at + name.length).some((byte) => byte !== 0)) return undefined
   const length = Buffer.alloc(4)
-  length.writeUInt32BE(Buffer.byteLength(to))
+  length.writeUInt32BE(name.length)
   return [
-    { at: Number(bytes.readBigUInt64BE(8)), bytes: Buffer.from(to) },
+    { at, bytes: Buffer.concat([name, Buffer.alloc(Math.max(0, old - name.length))]) },
     { at: 16, bytes: length },
   ]
 }

@@ -170,8 +170,8 @@ export async function commitTree(
   scratch: string,
 ): Promise<string> {
   const file = join(scratch, 'message')
-  await writeFile(file, message)
-  const sign = (await configured(repo, 'commit.gpgSign')) ? ['-S'] : []
+  const [signs] = await Promise.all([configured(repo, 'commit.gpgSign'), writeFile(file, message)])
+  const sign = signs ? ['-S'] : []
   try {
     const args = ['commit-tree', ...sign, '-p', parent, '-F', file, tree]
     return (await run('git', args, { cwd: repo.cwd, env: identityEnvironment() })).stdout.trim()

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { type BigIntStats, constants, type Stats } from 'node:fs'
 import { chmod, chown, link, lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { hasErrorCode, VlbError } from '../core/errors.ts'
 import { isSpaceError, spaceError } from './space.ts'
 
@@ -162,17 +163,54 @@ export async function hashFile(
   options: HashOptions = {},
 ): Promise<string> {
   const hash = createHash(algorithm)
+  await readPieces(path, options, (piece) => hash.update(piece))
+  return hash.digest('hex')
+}
+
+/**
+ * SHA-256, in hex, of the CRC-32 of each 64 KiB of a file. Finds what went wrong with it on a disk or in memory, as file systems
+ * do by such checksums, in a third of the time that SHA-256 of all bytes takes; that somebody made another file to deceive us
+ * it does not find.
+ */
+export async function hashSums(path: string, options: HashOptions = {}): Promise<string> {
+  const hash = createHash('sha256')
+  const sum = Buffer.alloc(4)
+  await readPieces(path, options, (piece) => {
+    for (let at = 0; at < piece.length; at += summed) {
+      sum.writeUInt32BE(crc32(piece.subarray(at, at + summed)))
+      hash.update(sum)
+    }
+  })
+  return hash.digest('hex')
+}
+
+const pieceBytes = 2 ** 20
+const summed = 2 ** 16
+
+/** Hands a file over in pieces of that length, but for the last one. While one is looked at, the next is read. */
+async function readPieces(path: string, options: HashOptions, take: (piece: Buffer) => void): Promise<void> {
   const handle = await open(path, 'r')
   try {
-    const buffer = Buffer.allocUnsafe(4 * 2 ** 20)
+    const buffers = [Buffer.allocUnsafe(pieceBytes), Buffer.allocUnsafe(pieceBytes)] as const
+    const read = async (buffer: Buffer, from: number): Promise<Buffer> => {
+      const wanted = Math.min(buffer.length, (options.to ?? Number.POSITIVE_INFINITY) - from)
+      let done = 0
+      while (done < wanted) {
+        const { bytesRead } = await handle.read(buffer, done, wanted - done, from + done)
+        if (bytesRead === 0) break
+        done += bytesRead
+      }
+      return buffer.subarray(0, done)
+    }
     let done = options.from ?? 0
-    for (;;) {
+    let next = read(buffers[0], done)
+    for (let turn = 1; ; turn++) {
+      const piece = await next
+      if (piece.length === 0) return
       options.signal?.throwIfAborted()
-      const wanted = Math.min(buffer.length, (options.to ?? Number.POSITIVE_INFINITY) - done)
-      const { bytesRead } = await handle.read(buffer, 0, wanted, done)
-      if (bytesRead === 0) return hash.digest('hex')
-      hash.update(buffer.subarray(0, bytesRead))
-      done += bytesRead
+      done += piece.length
+      next = read(buffers[turn % 2 === 0 ? 0 : 1], done)
+      take(piece)
       options.onProgress?.(done)
     }
   } finally {

@@ -58,7 +58,7 @@ export function stampOverlay(path: string, nonce: string): void {
  * Has an overlay call its backing file `to` instead of `from`: the same file, seen from another folder. Where the name can only be
  * changed in a way that qemu-img knows, nothing is done, and the answer is false.
  */
-export function renameBacking(path: string, from: string, to: string): boolean {
+export function renameInPlace(path: string, from: string, to: string): boolean {
   const file = openSync(path, 'r+')
   try {
     const head = Buffer.alloc(headerBytes)

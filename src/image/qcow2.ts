@@ -3,6 +3,7 @@ import { open, stat } from 'node:fs/promises'
 import { VlbError } from '../core/errors.ts'
 import type { Compat, Compression, DiskFormat } from '../core/output.ts'
 import { ask, run } from '../host/run.ts'
+import { renameInPlace } from '../host/tables.ts'
 
 /** Fields of a qcow2 header (qemu's docs/interop/qcow2.txt; all big-endian). */
 export interface Qcow2Header {
@@ -175,6 +176,17 @@ export async function nameBacking(
   signal: AbortSignal,
 ): Promise<void> {
   await run('qemu-img', ['rebase', '-u', ...unflushed, '-f', 'qcow2', '-F', format, '-b', reference, path], { signal })
+}
+
+/** The same for an overlay that calls it `from`: without a process where that can be. */
+export async function renameBacking(
+  path: string,
+  from: string,
+  to: string,
+  format: 'qcow2' | 'raw',
+  signal: AbortSignal,
+): Promise<void> {
+  if (!renameInPlace(path, from, to)) await nameBacking(path, to, format, signal)
 }
 
 /** Copies a disk to a new file that may be written to: blocks shared where the file system can, holes kept. */

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { short } from '../core/ids.ts'
 import type { Manifest } from '../core/manifest.ts'
 import { readHead, tablesDigest } from '../host/tables.ts'
-import { overlayDigest } from './digest.ts'
+import { hasDigest } from './digest.ts'
 import { baseReference, overlayName, snapshotReference } from './places.ts'
 
 /** As `found`, the manifest of the parent: undefined where there is none. */
@@ -48,8 +48,7 @@ export async function lookInto(
     if (manifest.tables !== undefined && (await tablesDigest(overlay)) !== manifest.tables)
       return 'the tables of its overlay are damaged'
     if (how === 'tables' || !manifest.digest) return undefined
-    const { head, rest } = await overlayDigest(overlay, undefined)
-    return head === manifest.digest.head && rest === manifest.digest.rest ? undefined : 'its overlay is damaged'
+    return (await hasDigest(overlay, manifest.digest)) ? undefined : 'its overlay is damaged'
   } catch (error) {
     return `its overlay cannot be read (${(error as Error).message})`
   }

@@ -27,10 +27,25 @@ describe('another name for a backing file', () => {
     expect(renamed('a', 'b')).toBe('b')
   })
 
-  test('is not written where it is longer, or where another file is named', () => {
-    expect(renamed('abc.qcow2', '../abc.qcow2')).toBeUndefined()
-    expect(renamed('aa', 'å.')).toBeUndefined()
+  test('can be changed back', () => {
+    const bytes = header('abc.qcow2')
+    for (const [from, to] of [
+      ['abc.qcow2', '../a'],
+      ['../a', '../chain/abc.qcow2'],
+      ['../chain/abc.qcow2', 'abc.qcow2'],
+    ] as const)
+      for (const change of renamedBacking(bytes, from, to) ?? []) change.bytes.copy(bytes, change.at)
+    expect(bytes.equals(header('abc.qcow2'))).toBe(true)
+  })
+
+  test('is not written where something lies behind it, or where another file is named', () => {
+    const full = header('abc.qcow2')
+    full.write('x', 500 + 'abc.qcow2'.length + 2)
+    expect(renamedBacking(full, 'abc.qcow2', '../abc.qcow2')).toBeUndefined()
+    expect(renamedBacking(full, 'abc.qcow2', './abc.qcow2')).toBeDefined()
+    expect(renamed('abc.qcow2', 'b'.repeat(headerBytes - 499))).toBeUndefined()
     expect(renamed('abc.qcow2', 'b', 'other.qcow2')).toBeUndefined()
+    expect(renamed('', 'b')).toBeUndefined()
     expect(renamedBacking(Buffer.alloc(headerBytes), 'a', 'b')).toBeUndefined()
   })
 })

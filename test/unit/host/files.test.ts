@@ -1,10 +1,14 @@
 // Folders made by several at once, and where none can be made; files that may be something else.
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
-import { makeFolders, readPlain } from '../../../src/host/files.ts'
+import { hashFile, hashSums, makeFolders, readPlain } from '../../../src/host/files.ts'
+
+const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
 
 test('folders with those above them, by many at once', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'vlb-folders-'))
@@ -24,6 +28,31 @@ test('folders with those above them, by many at once', async () => {
 
 test('where the kernel lets nobody make one, it is said and not tried for ever', async () => {
   await expect(makeFolders('/proc/vlb-test/below')).rejects.toThrow('cannot write to /proc/vlb-test')
+})
+
+test('digests of a file, and of the checksums of its pieces', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'vlb-hash-'))
+  try {
+    const file = join(folder, 'file')
+    for (const length of [0, 1, 65_536, 65_537, 1_048_576, 2_500_000]) {
+      const bytes = Buffer.from(Array.from({ length }, (_, i) => (i * 7) % 251))
+      writeFileSync(file, bytes)
+      const part = { from: 100, to: 2_000_000 }
+      expect(await hashFile(file, 'sha256', part)).toBe(sha256(bytes.subarray(100, 2_000_000)))
+      const sums = []
+      for (let at = 100; at < length; at += 65_536) {
+        const sum = Buffer.alloc(4)
+        sum.writeUInt32BE(crc32(bytes.subarray(at, at + 65_536)))
+        sums.push(sum)
+      }
+      expect(await hashSums(file, { from: 100 })).toBe(sha256(Buffer.concat(sums)))
+    }
+    await expect(hashSums(folder)).rejects.toThrow('EISDIR')
+    const reason = new Error('enough')
+    await expect(hashSums(file, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 test('a text that may be anything is only read if it is a plain file, and no further than told', async () => {
