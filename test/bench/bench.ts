@@ -8,7 +8,7 @@ import { diffRows } from './diff.ts'
 import { hookRows } from './hook.ts'
 import { Lab } from './lab.ts'
 import { largeRows } from './large.ts'
-import { machine, page, plainTable } from './page.ts'
+import { machine, page, pageWithLarge, plainTable } from './page.ts'
 import { registryRows } from './registry.ts'
 import { rollupRows } from './rollup.ts'
 import { statusRows } from './status.ts'
@@ -39,8 +39,9 @@ console.log(plainTable(rows))
 const unmet = rows.filter((row) => row.met === false)
 console.log(unmet.length === 0 ? '\nAll bounds are met.' : `\n${unmet.length} bounds are not met.`)
 writeFileSync(join(root, 'test/artefacts/bench.json'), `${JSON.stringify({ machine: machine(), rows }, null, 2)}\n`)
-if (only === undefined) {
-  const intro = readFileSync(join(root, 'test/bench/intro.md'), 'utf8')
-  writeFileSync(join(root, 'docs/benchmarks.md'), page(rows, intro))
-}
+const pageFile = join(root, 'docs/benchmarks.md')
+const before = readFileSync(pageFile, 'utf8')
+if (only === undefined)
+  writeFileSync(pageFile, page(rows, readFileSync(join(root, 'test/bench/intro.md'), 'utf8'), before))
+if (only === 'large') writeFileSync(pageFile, pageWithLarge(rows, before))
 process.exitCode = unmet.length === 0 ? 0 : 1

@@ -46,8 +46,23 @@ export function machine(): string {
   return parts.join(', ')
 }
 
-export function page(rows: readonly Row[], intro: string): string {
+const largeHeading = '## A disk of 40 GB'
+
+/** What a run of the page holds, and below it what one of the large disk gave: `before` is the page as it was. */
+export function page(rows: readonly Row[], intro: string, before: string): string {
+  const large = before.indexOf(largeHeading)
+  return `${intro.trim()}\n\n${measured(rows)}${large < 0 ? '' : `\n${before.slice(large)}`}`
+}
+
+/** The same page with what a run of the large disk gave. */
+export function pageWithLarge(rows: readonly Row[], before: string): string {
+  const large = before.indexOf(largeHeading)
+  const rest = large < 0 ? before : before.slice(0, large).trimEnd()
+  return `${rest.trimEnd()}\n\n${largeHeading}\n\nA run of its own, of \`npm run bench -- large\`: 10 GB of data in three small layers and a large one.\n\n${measured(rows)}`
+}
+
+function measured(rows: readonly Row[]): string {
   const line = (of: readonly string[]) => `| ${of.join(' | ')} |`
   const table = [line(heads), line(heads.map(() => '---')), ...rows.map((row) => line(cells(row)))]
-  return `${intro.trim()}\n\nMeasured on: ${machine()}.\n\n${table.join('\n')}\n`
+  return `Measured on: ${machine()}.\n\n${table.join('\n')}\n`
 }
