@@ -12,6 +12,8 @@ export interface WrittenBlob {
   length: number
   /** At most 1 KiB; empty for a large one. */
   start: Buffer
+  /** A large one goes on to be written beside those that are asked for next. */
+  ended: Promise<void>
 }
 
 interface Session {
@@ -35,6 +37,8 @@ export class CatFile {
   readonly #signal: AbortSignal | undefined
   #session: Session | undefined
   #turn: Promise<unknown> = Promise.resolve()
+  /** One large blob at a time. */
+  #large: Promise<void> = Promise.resolve()
 
   /** When `signal` fires, reading fails with its reason. */
   constructor(cwd: string, env: Environment, signal?: AbortSignal) {
@@ -84,19 +88,22 @@ export class CatFile {
       if (head?.type !== 'blob') return undefined
       if (head.length >= large) {
         await this.#abandon(session)
-        await runInto('git', ['cat-file', 'blob', oid], file, this.#options())
+        await this.#large.catch(() => {})
+        this.#large = runInto('git', ['cat-file', 'blob', oid], file, this.#options())
+        // Who asked for it hears of a failure.
+        this.#large.catch(() => {})
         if (session.asked.length > 0) {
           this.#session = this.#start()
           send(this.#session, session.asked)
         }
-        return { length: head.length, start: Buffer.alloc(0) }
+        return { length: head.length, start: Buffer.alloc(0), ended: this.#large }
       }
       let start = Buffer.alloc(0)
       await this.#content(session, head.length, (piece) => {
         if (start.length === 0) start = Buffer.from(piece.subarray(0, 1024))
         for (let at = 0; at < piece.length; ) at += writeSync(file, piece, at)
       })
-      return { length: head.length, start }
+      return { length: head.length, start, ended: Promise.resolve() }
     })
   }
 

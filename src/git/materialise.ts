@@ -6,7 +6,7 @@ import { printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer, type TreeEntry } from '../core/layer.ts'
 import type { Environment } from '../host/env.ts'
-import { CatFile } from './cat-file.ts'
+import { CatFile, type WrittenBlob } from './cat-file.ts'
 import type { Objects } from './objects.ts'
 import type { Repository } from './repo.ts'
 
@@ -24,7 +24,13 @@ export async function materialise(source: Source, id: TreeId, folder: string, na
   await writeFolders(source.objects, id, folder, name, files)
   await withGit(source, async (git) => {
     git.foresee(files.map(({ oid }) => oid))
-    for (const { oid, path, mode, shown } of files) await writeBlob(git, oid, path, mode, shown)
+    const ended: Promise<void>[] = []
+    try {
+      for (const file of files) ended.push((await writeBlob(git, file)).ended)
+    } finally {
+      await Promise.allSettled(ended)
+    }
+    await Promise.all(ended)
   })
 }
 
@@ -52,7 +58,8 @@ export async function materialiseEntry(source: Source, entry: TreeEntry, path: s
   await mkdir(dirname(path), { recursive: true })
   if (entry.mode === '120000') return await symlink(await source.objects.blob(entry.oid), path)
   if (entry.mode === '160000') throw submodule(name)
-  await withGit(source, (git) => writeBlob(git, entry.oid, path, entry.mode === '100755' ? 0o755 : 0o644, name))
+  const mode = entry.mode === '100755' ? 0o755 : 0o644
+  await withGit(source, async (git) => await (await writeBlob(git, { oid: entry.oid, path, mode, shown: name })).ended)
 }
 
 /** Makes the folders and links of a tree; its files are added to `files`. */
@@ -89,18 +96,27 @@ export function submodule(path: string): VlbError {
   )
 }
 
-async function writeBlob(git: CatFile, oid: string, path: string, mode: number, shown: string): Promise<void> {
+/** Resolves when the next may be written; a large one is complete when `ended` is. */
+async function writeBlob(git: CatFile, { oid, path, mode, shown }: File): Promise<{ ended: Promise<void> }> {
   const file = openSync(path, 'wx', mode)
+  const finish = () => {
+    // open(2) applies the umask; this does not.
+    fchmodSync(file, mode)
+    closeSync(file)
+  }
+  let blob: WrittenBlob | undefined
   try {
-    const blob = await git.write(oid, file)
+    blob = await git.write(oid, file)
     if (!blob)
       throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, {
         hint: 'check the repository: git fsck',
       })
     if (blob.length <= 1024 && isLfsPointer(blob.start)) throw lfsPointer(shown)
-    // open(2) applies the umask; this does not.
-    fchmodSync(file, mode)
-  } finally {
+  } catch (error) {
     closeSync(file)
+    throw error
   }
+  const ended = blob.ended.finally(finish)
+  ended.catch(() => {})
+  return { ended }
 }
