@@ -19,8 +19,8 @@ import type { BuildContext } from './context.ts'
 import type { Ground } from './job.ts'
 import { bestOffer, gapOf, type PullWish } from './offers.ts'
 import { inParallel } from './parallel.ts'
-import { loadRevision, loadWorkingTree } from './project.ts'
-import { hasty, isRemoteError, needRemote, openRemote, tellRemoteError } from './remote.ts'
+import { hasty, isRemoteError, openRemote, tellRemoteError } from './remote.ts'
+import { withRemote } from './with-remote.ts'
 
 export interface PullRequest {
   revision: string | undefined
@@ -30,12 +30,8 @@ export interface PullRequest {
 /** `git vlb pull`. */
 export async function pull(context: BuildContext, { revision, env }: PullRequest): Promise<PullResult> {
   const started = Date.now()
-  const source =
-    revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
-  try {
-    const registry = await needRemote(context, source.config)
+  return await withRemote(context, revision, async (source, registry) => {
     try {
-      await context.store.prepare()
       const chain = await planChain(context, source, source.layers, env)
       const pulled = new Set<LayerKey>()
       const offer = gapOf(chain, { rebuild: new Set() })
@@ -52,12 +48,8 @@ export async function pull(context: BuildContext, { revision, env }: PullRequest
     } catch (error) {
       await remember(context, registry, error)
       throw error
-    } finally {
-      registry.close()
     }
-  } finally {
-    await source.objects.close()
-  }
+  })
 }
 
 /** What a build does: it takes what it can get, and goes on without the rest. */

@@ -20,13 +20,13 @@ import { changelog, changelogText } from './changelog.ts'
 import type { BuildContext } from './context.ts'
 import { type CurrentImage, type ImageWish, openCurrentImage } from './current-image.ts'
 import { digestOf } from './flatten.ts'
-import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
-import { needRemote } from './remote.ts'
+import type { LoadedSource } from './project.ts'
 import { type FoundImage, readImage } from './remote-image.ts'
 import { sbomText } from './sbom.ts'
 import { secretsWarning } from './secret-files.ts'
 import { Sending, send } from './sending.ts'
 import { putTag, signsAlways } from './ship.ts'
+import { withRemote } from './with-remote.ts'
 
 export interface PushImageRequest extends ImageWish {
   tag: string
@@ -38,26 +38,15 @@ export interface PushImageRequest extends ImageWish {
 }
 
 export async function pushImage(context: BuildContext, request: PushImageRequest): Promise<PushedImageResult> {
-  const { tag, revision } = request
-  checkTag(tag)
-  const source =
-    revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
-  try {
-    const registry = await needRemote(context, source.config)
+  checkTag(request.tag)
+  return await withRemote(context, request.revision, async (source, registry) => {
+    const current = await openCurrentImage(context, source, request)
     try {
-      await context.store.prepare()
-      const current = await openCurrentImage(context, source, request)
-      try {
-        return await publish(context, registry, { request, source, current })
-      } finally {
-        await current.file.close()
-      }
+      return await publish(context, registry, { request, source, current })
     } finally {
-      registry.close()
+      await current.file.close()
     }
-  } finally {
-    await source.objects.close()
-  }
+  })
 }
 
 interface Publishing {

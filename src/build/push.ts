@@ -7,11 +7,12 @@ import type { Snapshot } from '../store/store.ts'
 import { type Chain, held, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { isShared } from './offers.ts'
-import { type LoadedSource, loadRevision, loadWorkingTree } from './project.ts'
-import { hasty, isRemoteError, needRemote, openRemote, tellRemoteError } from './remote.ts'
+import type { LoadedSource } from './project.ts'
+import { hasty, isRemoteError, openRemote, tellRemoteError } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
 import { type Shared, shipChain } from './ship.ts'
 import { storedBase } from './stored-bases.ts'
+import { withRemote } from './with-remote.ts'
 
 export interface PushRequest {
   revision: string | undefined
@@ -19,19 +20,9 @@ export interface PushRequest {
 }
 
 export async function push(context: BuildContext, { revision, env }: PushRequest): Promise<PushResult> {
-  const source =
-    revision === undefined ? await loadWorkingTree(context.project) : await loadRevision(context.project, revision)
-  try {
-    const registry = await needRemote(context, source.config)
-    try {
-      await context.store.prepare()
-      return await pushChain(context, registry, await heldChain(context, source, env))
-    } finally {
-      registry.close()
-    }
-  } finally {
-    await source.objects.close()
-  }
+  return await withRemote(context, revision, async (source, registry) => {
+    return await pushChain(context, registry, await heldChain(context, source, env))
+  })
 }
 
 /** After a build, where `vlb.push` says so: what goes wrong with it is told, and no failure of the build. */
