@@ -22,7 +22,7 @@ export const remoteName = ({ host, repository }: Remote): string => `${host}/${r
  */
 export function parseRemote(text: string, where: string, insecure: ReadonlySet<string> = new Set()): Remote {
   const [, given, host = '', repository = ''] = /^(?:(https?):\/\/)?([^/]+)\/(.+)$/.exec(text) ?? []
-  if (!hostName.test(host) || !repositoryName.test(repository) || repository.length > 255) {
+  if (!isHost(host) || !repositoryName.test(repository) || repository.length > 255) {
     throw new VlbError('VLB_CONFIG', `${where} names no repository of a registry: "${printable(text, 100)}"`, {
       hint: 'write it so: registry.example.com/team/web, in small letters and without a tag',
     })
@@ -35,6 +35,11 @@ export function parseRemote(text: string, where: string, insecure: ReadonlySet<s
   }
   const scheme = given === 'https' || given === 'http' ? given : plain ? 'http' : 'https'
   return { scheme, host, repository }
+}
+
+/** A name that ends in a number, and is no address, is none (URL Standard, "host parsing"): nothing could be asked there. */
+function isHost(host: string): boolean {
+  return hostName.test(host) && URL.canParse(`https://${host}`)
 }
 
 /** Whether a host, with or without a port, is this machine by its name alone. */

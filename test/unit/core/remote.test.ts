@@ -37,6 +37,8 @@ describe('a remote', () => {
     'ftp://registry.example.com/web',
     'registry.example.com/web?x',
     '-x/web',
+    'example.com127.0.0.1/web',
+    'registry.example.com:99999/web',
   ])('is none: %s', (text) => {
     expect(() => parse(text)).toThrow(/names no repository/)
   })
