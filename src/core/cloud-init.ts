@@ -65,7 +65,8 @@ export function composeSeed(given: readonly SeedFile[]): Seed {
     content.set(name, bytes)
   }
   content.set('user-data', content.get('user-data') ?? Buffer.from('#cloud-config\n{}\n'))
-  const { instanceId, text } = withInstanceId(content.get('meta-data'), digestOf(content))
+  const metaData = given.find(({ name }) => name === 'meta-data')
+  const { instanceId, text } = withInstanceId(metaData, digestOf(content))
   content.set('meta-data', Buffer.from(text))
   const files = seedNames.flatMap((name) => {
     const bytes = content.get(name)
@@ -84,14 +85,22 @@ function digestOf(content: ReadonlyMap<SeedName, Buffer>): string {
 }
 
 /** Comments and order of what is there stay. */
-function withInstanceId(bytes: Buffer | undefined, digest: string): { instanceId: string; text: string } {
-  const document = parseDocument(bytes?.toString('utf8') ?? '', { version: '1.1' })
+function withInstanceId(file: SeedFile | undefined, digest: string): { instanceId: string; text: string } {
+  const before = file?.content.toString('utf8') ?? ''
+  const document = parseDocument(before, { version: '1.1' })
   const known = isMap(document.contents) ? document.get('instance-id') : undefined
-  if (known !== undefined && known !== null) return { instanceId: String(known), text: bytes?.toString('utf8') ?? '' }
+  if (known !== undefined && known !== null) return { instanceId: String(known), text: before }
   const instanceId = `iid-${digest}`
   if (!isMap(document.contents)) return { instanceId, text: `instance-id: ${instanceId}\n` }
-  document.set('instance-id', instanceId)
-  return { instanceId, text: document.toString() }
+  try {
+    document.set('instance-id', instanceId)
+    return { instanceId, text: document.toString() }
+  } catch (error) {
+    // Names of anchors can be read that must not be written.
+    if (!(error instanceof Error)) throw error
+    const what = `${file?.path}: no instance-id can be added to it: ${printable(error.message)}`
+    throw wrong(what, `write it there: instance-id: ${instanceId}`)
+  }
 }
 
 const check: Record<SeedName, (content: Buffer, path: string) => void> = {

@@ -53,12 +53,14 @@ export function parseConfig(text: string, file: string, defaultName: string): Co
     })
   }
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true })
+  // A tag such as !!binary would make values of kinds that JSON does not have.
+  const options = { prettyErrors: false, stringKeys: true, resolveKnownTags: false }
+  const document = parseDocument(text, { lineCounter: lines, ...options })
   const at = (path: Path, key = false) => position(document.contents as Node | null, path, lines, key)
   const fail = (where: string, what: string, hint = 'see VLB.YAML in: man git-vlb'): never => {
     throw new VlbError('VLB_CONFIG', `${file}${where}: ${what}`, { hint })
   }
-  const broken = document.errors[0]
+  const broken = document.errors[0] ?? document.warnings.find(({ code }) => code === 'TAG_RESOLVE_FAILED')
   if (broken) {
     const { line, col } = lines.linePos(broken.pos[0])
     fail(`:${line}:${col}`, yamlComplaints[broken.code] ?? printable(broken.message.split('\n')[0] ?? ''))

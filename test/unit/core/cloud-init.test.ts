@@ -111,6 +111,9 @@ describe('the instance id', () => {
     expect(complaint('VLB_CLOUD_INIT', () => composeSeed([file('meta-data', 'web1')]))).toMatch(
       /meta-data must be a mapping/,
     )
+    expect(complaint('VLB_CLOUD_INIT', () => composeSeed([file('meta-data', '&a\ufeff  config: disabled')]))).toMatch(
+      /meta-data: no instance-id can be added to it: Anchor .*\nhint: write it there: instance-id: iid-/,
+    )
   })
 })
 

@@ -191,6 +191,8 @@ describe('a file that is no YAML, or not such YAML, is refused with line and col
     ['version: 1\n? [a]\n: b', 'vlb.yaml:2:3: a key must be a plain word', 'man git-vlb'],
     ['version: 1\n---\nversion: 1', 'vlb.yaml:2:1: a line "---" starts a second document', 'man git-vlb'],
     ['version: 1\nname: *a', 'vlb.yaml:1:1: Unresolved alias', 'man git-vlb'],
+    ['version: 1\nenv: !!binary ""', 'vlb.yaml:2:6: Unresolved tag: tag:yaml.org,2002:binary', 'man git-vlb'],
+    ['version: 1\nname: !mine x', 'vlb.yaml:2:7: Unresolved tag: !mine', 'man git-vlb'],
   ])('%s', (text, message, hint) => {
     const said = complaint('VLB_CONFIG', () => parseConfig(text, 'vlb.yaml', 'folder'))
     expect(said).toContain(message)
