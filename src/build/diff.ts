@@ -22,6 +22,7 @@ import { overlayName } from '../store/places.ts'
 import type { BuildContext } from './context.ts'
 import { prepareMounts } from './mounts.ts'
 import type { Side } from './operands.ts'
+import { type Unchanged, unchangedInodes } from './unchanged.ts'
 
 export interface TreeDiffOptions {
   /** Only what is at and below this path of the image. Bytes as latin1. */
@@ -53,16 +54,15 @@ export async function diffTrees(
   const [comparer, written] = await together(open(context, work, both), writtenSince(context, a, b))
   try {
     const path = plainPath(options.path ?? '')
-    const shared = a.disks.some((disk) => b.disks.includes(disk))
-    const telling = (side: 'a' | 'b', starts: Listing['starts']) => tellingStarts(both[side], starts)
-    const listings = await comparer.list(path, shared ? telling : undefined)
+    const later = written !== undefined && !apart(both) && sides.every((side) => has(both[side], inodesTell))
+    const listings = await comparer.list(path, later ? 'later' : 'all')
     if (path !== '' && listings.a.tree.size + listings.b.tree.size === 0) {
       throw new VlbError('VLB_PATH_UNKNOWN', `there is no /${shownBytes(path)} on either side`, {
         hint: 'a path of the image, from its root; without one, all files are compared',
       })
     }
     const diff = new Diff(comparer, listings, both)
-    const same = diff.unwritten(sameSizePaths(listings.a.tree, listings.b.tree), written)
+    const same = await diff.unwritten(written, later)
     await diff.digest(same, options.digests ?? false)
     const single = sides.every((side) => listings[side].tree.get('')?.type !== 'directory')
     const { patches = 'none' } = options
@@ -86,9 +86,16 @@ async function open(context: BuildContext, work: string, both: Two<Side>): Promi
     return (await prepareMounts(folder, layout)).root
   }
   const [a, b] = await Promise.all([prepare('a'), prepare('b')])
-  // Two btrfs of one UUID cannot be mounted side by side but by the newest kernels.
-  const apart = sides.some((side) => both[side].layout.partitions.some(({ fs }) => fs === 'btrfs'))
-  return await Comparer.open(work, { a, b }, apart, context)
+  return await Comparer.open(work, { a, b }, apart(both), context)
+}
+
+/** Two btrfs of one UUID cannot be mounted side by side but by the newest kernels. */
+function apart(both: Two<Side>): boolean {
+  return sides.some((side) => has(both[side], /^btrfs$/))
+}
+
+function has({ layout }: Side, kinds: RegExp): boolean {
+  return layout.partitions.some(({ fs }) => kinds.test(fs ?? ''))
 }
 
 /** Waits for both, even if one fails: nothing may run on behind an error. */
@@ -130,11 +137,13 @@ function shownBytes(path: string): string {
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')
 }
 
-/** By st_dev: where a file system starts on the disk, of those whose extents say where on it the bytes lie. */
-function tellingStarts({ layout }: Side, starts: Listing['starts']): Map<number, number> {
-  const tells = (start: number) => /^(ext[234]|xfs)$/.test(layout.partitions.find((p) => p.start === start)?.fs ?? '')
-  return new Map([...starts].filter(([, start]) => tells(start)))
-}
+/** File systems whose extents say where on the disk the bytes lie. */
+const extentsTell = /^(ext[234]|xfs)$/
+/** Those whose inodes can be read (core/ext.ts). */
+const inodesTell = /^ext[234]$/
+
+// What would pass for the end of a line.
+const control = /[\x00-\x1f\x7f]/
 
 /** Two listings on the way to be compared. */
 class Diff {
@@ -160,25 +169,62 @@ class Diff {
     return entry
   }
 
-  /**
-   * Those of `paths` that lie at the same places on both disks, none of which was written to since the two parted. This
-   * reads no file.
-   */
-  unwritten(paths: readonly string[], written: Range[] | undefined): Set<string> {
-    const { a, b } = this.#listings
-    if (!written || !a.kept || !b.kept) return new Set()
-    const same = new Set<string>()
-    const starts = { a: tellingStarts(this.#sides.a, a.starts), b: tellingStarts(this.#sides.b, b.starts) }
-    for (const path of paths) {
-      const line = a.extents.get(path)
-      if (line === undefined || line !== b.extents.get(path)) continue
-      const start = starts.a.get(this.#entry('a', path).dev)
-      if (start === undefined || start !== starts.b.get(this.#entry('b', path).dev)) continue
-      const ranges = parseExtents(line)
-      const isWritten = (range: Range) => touches(written, { start: start + range.start, end: start + range.end })
-      if (ranges && !ranges.some(isWritten)) same.add(path)
+  /** By st_dev: where the file systems of these kinds start on the disk. */
+  #starts(kinds: RegExp): Two<Map<number, number>> {
+    const on = (side: 'a' | 'b') => {
+      const { partitions } = this.#sides[side].layout
+      const ofKind = (start: number) => kinds.test(partitions.find((one) => one.start === start)?.fs ?? '')
+      return new Map([...this.#listings[side].starts].filter(([, start]) => ofKind(start)))
     }
-    return same
+    return { a: on('a'), b: on('b') }
+  }
+
+  /**
+   * Files of equal size whose content lies at the same places on both disks, none of which was written to since the two
+   * parted. This reads no file. `attributes`: they are not known yet, and are asked for.
+   */
+  async unwritten(written: Range[] | undefined, attributes: boolean): Promise<Set<string>> {
+    const { a, b } = this.#listings
+    const kept = written !== undefined && a.kept && b.kept ? written : undefined
+    const known: Unchanged =
+      attributes && kept
+        ? await unchangedInodes(this.#comparer, this.#listings, this.#starts(inodesTell), kept)
+        : { attributes: new Set(), content: new Set() }
+    if (attributes) {
+      const asked = (side: 'a' | 'b') =>
+        [...this.#listings[side].tree.keys()].filter((path) => !known.attributes.has(path))
+      await this.#comparer.attributes(this.#listings, this.#names({ a: asked('a'), b: asked('b') }))
+    }
+    if (!kept) return known.content
+    const open = sameSizePaths(a.tree, b.tree).filter((path) => !known.content.has(path))
+    for (const path of await this.#byExtents(open, kept)) known.content.add(path)
+    return known.content
+  }
+
+  async #byExtents(paths: readonly string[], written: Range[]): Promise<string[]> {
+    const starts = this.#starts(extentsTell)
+    const start = (path: string) => {
+      const on = starts.a.get(this.#entry('a', path).dev)
+      return on === starts.b.get(this.#entry('b', path).dev) ? on : undefined
+    }
+    const plain = (path: string) => sides.every((side) => !control.test(this.#name(side, path)))
+    const asked = paths.filter((path) => start(path) !== undefined && plain(path))
+    if (asked.length === 0) return []
+    const names = this.#names({ a: asked, b: asked })
+    const extents = await this.#comparer.extents(names)
+    return asked.filter((path, i) => {
+      const line = extents.a.get(names.a[i] ?? '')
+      const [from, ranges] = [start(path), line === undefined ? undefined : parseExtents(line)]
+      if (from === undefined || !ranges || line !== extents.b.get(names.b[i] ?? '')) return false
+      return !ranges.some((range) => touches(written, { start: from + range.start, end: from + range.end }))
+    })
+  }
+
+  #names(paths: Two<string[]>): Two<string[]> {
+    return {
+      a: paths.a.map((path) => this.#name('a', path)),
+      b: paths.b.map((path) => this.#name('b', path)),
+    }
   }
 
   /** Asks for the digests without which the two cannot be compared, or of `all` that differ. Each file is read once. */

@@ -62,6 +62,11 @@ export function parseEntry(fields: string, target: string): Entry {
   }
 }
 
+/** Its number in its file system. */
+export function inodeOf({ id }: Pick<Entry, 'id'>): number {
+  return Number(id.slice(id.indexOf(':') + 1))
+}
+
 /** Two hexadecimal numbers as stat(1) prints them, `8:1f`, in decimal. */
 export function deviceNumbers(hex: string): string {
   return hex

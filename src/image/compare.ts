@@ -1,6 +1,7 @@
 // Two disks shown to be compared: asks the runner's action `diff` about their files, and reads its answers.
-import { createWriteStream, type WriteStream } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { constants, createWriteStream, openSync, type WriteStream } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { printable, VlbError } from '../core/errors.ts'
@@ -21,11 +22,14 @@ export interface Listing {
   kept: boolean
   /** By st_dev: where on the disk the file system starts, in bytes. */
   starts: Map<number, number>
-  /** Where the content of regular files lies, of those file systems that tell: a line for core/extents.ts. */
-  extents: Map<string, string>
 }
 
-const control = /[\x00-\x1f\x7f]/
+/** Bytes of a file system: where that starts on the disk, and where in it they are. */
+export interface Place {
+  start: number
+  offset: number
+  length: number
+}
 
 /** Bytes of a file that `read` returns. */
 export const readLimit = 4 * 2 ** 20
@@ -34,20 +38,22 @@ export class Comparer {
   readonly #work: string
   readonly #action: Action
   readonly #orders: WriteStream
-  readonly #answers: Answers
+  readonly #answers: Two<Answers>
+  readonly #fromB: Socket
   readonly #signal: AbortSignal
   /** The last of what tools complained of. */
   readonly #said: { text: string }
 
-  private constructor(work: string, action: Action, orders: WriteStream, said: { text: string }, signal: AbortSignal) {
+  private constructor(work: string, action: Action, fromB: Socket, said: { text: string }, signal: AbortSignal) {
     this.#work = work
     this.#action = action
-    this.#orders = orders
-    this.#answers = new Answers(action.stdout)
+    this.#orders = createWriteStream(join(work, 'orders'), { flags: 'r+' })
+    this.#answers = { a: new Answers(action.stdout), b: new Answers(fromB) }
+    this.#fromB = fromB
     this.#said = said
     this.#signal = signal
     // A runner that has ended reads no orders; what it said last tells why.
-    orders.on('error', () => {})
+    this.#orders.on('error', () => {})
   }
 
   /**
@@ -61,78 +67,97 @@ export class Comparer {
     { attach, signal }: Pick<RunnerOptions, 'attach' | 'signal'>,
   ): Promise<Comparer> {
     // Standard input tells the runner that we are alive, so orders go another way.
-    const pipe = join(work, 'orders')
-    await run('mkfifo', ['-m', '0600', '--', pipe])
+    const fromB = join(work, 'b/answers')
+    await run('mkfifo', ['-m', '0600', '--', join(work, 'orders'), fromB])
+    // Opened at once, whoever writes to it; a file stream would hold a thread until somebody does.
+    const answers = new Socket({ fd: openSync(fromB, constants.O_RDONLY | constants.O_NONBLOCK), writable: false })
     const places = sides.flatMap((side) => [String(roots[side].start), String(roots[side].size), roots[side].fs])
     const said = { text: '' }
     const onOutput = (chunk: Buffer) => {
       said.text = (said.text + chunk.toString()).slice(-4000)
     }
-    const action = await startAction(work, 'diff', [apart ? 'yes' : 'no', ...places], { attach, signal, onOutput })
-    return new Comparer(work, action, createWriteStream(pipe, { flags: 'r+' }), said, signal)
-  }
-
-  /**
-   * All files below `path`, '' for the root; the trees are empty where nothing is there. `extents`: on each side the st_dev
-   * of file systems that tell where content lies, if that is wanted.
-   */
-  async list(path: string, extents?: (side: 'a' | 'b', starts: Listing['starts']) => ReadonlyMap<number, number>) {
-    this.#order('list', path, extents ? 'yes' : 'no')
-    const listing = async (side: 'a' | 'b') => {
-      const found = await this.#listing()
-      if (extents) found.extents = await this.#extents(found.tree, extents(side, found.starts))
-      return found
+    try {
+      const action = await startAction(work, 'diff', [apart ? 'yes' : 'no', ...places], { attach, signal, onOutput })
+      return new Comparer(work, action, answers, said, signal)
+    } catch (error) {
+      answers.destroy()
+      throw error
     }
-    return { a: await listing('a'), b: await listing('b') }
   }
 
-  async #listing(): Promise<Listing> {
-    const [how, ...devices] = (await this.#next()).split(' ')
+  /** All files below `path`, '' for the root; the trees are empty where nothing is there. */
+  async list(path: string, attributes: 'all' | 'later'): Promise<Two<Listing>> {
+    this.#order('list', path, attributes === 'all' ? 'yes' : 'no')
+    return await onBoth(async (side) => {
+      const listing = await this.#listing(side)
+      if (attributes === 'all') addAttributes(listing.tree, await this.#next(side), listing.at)
+      return listing
+    })
+  }
+
+  async #listing(side: 'a' | 'b'): Promise<Listing> {
+    const answers = this.#answers[side]
+    const [how, ...devices] = (await this.#next(side)).split(' ')
     const starts = new Map<number, number>()
     for (const device of devices) {
       const colon = device.indexOf(':')
       starts.set(deviceId(device.slice(colon + 1)), Number(device.slice(0, colon)))
     }
-    const at = await this.#next()
+    const at = await this.#next(side)
     const tree: Tree = new Map()
     for (;;) {
-      const fields = this.#answers.ready() ?? (await this.#next())
+      const fields = answers.ready() ?? (await this.#next(side))
       if (fields === 'end') break
-      const path = this.#answers.ready() ?? (await this.#next())
-      tree.set(path, parseEntry(fields, this.#answers.ready() ?? (await this.#next())))
+      const path = answers.ready() ?? (await this.#next(side))
+      tree.set(path, parseEntry(fields, answers.ready() ?? (await this.#next(side))))
     }
     for (;;) {
-      const numbers = await this.#next()
+      const numbers = await this.#next(side)
       if (numbers === 'end') break
-      const entry = tree.get((await this.#next()).slice(at.length + 1))
+      const entry = tree.get((await this.#next(side)).slice(at.length + 1))
       if (entry) entry.device = deviceNumbers(numbers)
     }
-    addAttributes(tree, await this.#next(), at)
-    return { tree, at, kept: how === 'kept', starts, extents: new Map() }
+    return { tree, at, kept: how === 'kept', starts }
   }
 
-  async #extents(tree: Tree, telling: ReadonlyMap<number, number>): Promise<Map<string, string>> {
-    const lines = (await this.#next()).split('\n').slice(0, -1)
-    const paths: string[] = []
-    for (const [path, { type, size, dev }] of tree)
-      if (type === 'file' && size > 0 && telling.has(dev) && !control.test(path)) paths.push(path)
-    // One too many or too few, and none would be known to be of its file.
-    if (lines.length !== paths.length) return new Map()
-    return new Map(paths.map((path, i) => [path, lines[i] ?? '']))
+  /** Gives these files of two listings their attributes. */
+  async attributes(listings: Two<Listing>, names: Two<string[]>): Promise<void> {
+    await this.#ask('attributes', names)
+    await onBoth(async (side) => addAttributes(listings[side].tree, await this.#next(side), listings[side].at))
+  }
+
+  /** By name, where the content of these regular files lies: a line for core/extents.ts. They have no control characters. */
+  async extents(names: Two<string[]>): Promise<Two<Map<string, string>>> {
+    await this.#ask('extents', names)
+    return await onBoth(async (side) => {
+      const lines = (await this.#next(side)).split('\n').slice(0, -1)
+      // One too many or too few, and none would be known to be of its file.
+      if (lines.length !== names[side].length) return new Map<string, string>()
+      return new Map(names[side].map((name, i) => [name, lines[i] ?? '']))
+    })
+  }
+
+  /** What is at these places, one after the other; undefined if that cannot be read. */
+  async bytes(places: Two<Place[]>): Promise<Two<Buffer | undefined>> {
+    const lines = (side: 'a' | 'b') => places[side].map(({ start, offset, length }) => `${start} ${offset} ${length}`)
+    await this.#ask('bytes', { a: lines('a'), b: lines('b') })
+    return await onBoth(async (side) => {
+      if ((await this.#next(side)) !== '') return undefined
+      const found = await readFile(join(this.#work, side, 'found'))
+      return found.length === places[side].reduce((sum, { length }) => sum + length, 0) ? found : undefined
+    })
   }
 
   /** SHA-256 of these files, by name as given. */
   async digests(names: Two<string[]>): Promise<Two<Map<string, string>>> {
-    for (const side of sides)
-      await writeFile(join(this.#work, side, 'digests'), names[side].map((name) => `${name}\0`).join(''), 'latin1')
-    this.#order('digests')
-    return { a: await this.#digests(), b: await this.#digests() }
+    await this.#ask('digests', names)
+    return await onBoth((side) => this.#digests(side))
   }
 
-  async #digests(): Promise<Map<string, string>> {
+  async #digests(side: 'a' | 'b'): Promise<Map<string, string>> {
     const digests = new Map<string, string>()
     for (;;) {
-      const line = this.#answers.ready() ?? (await this.#next())
+      const line = this.#answers[side].ready() ?? (await this.#next(side))
       if (line === 'end') return digests
       digests.set(line.slice(66), line.slice(0, 64))
     }
@@ -141,7 +166,7 @@ export class Comparer {
   /** The beginning of a regular file, `readLimit` bytes and one more where there are more. */
   async read(side: 'a' | 'b', name: string): Promise<Buffer> {
     this.#order('read', side, name)
-    return Buffer.from(await this.#next(), 'base64')
+    return Buffer.from(await this.#next(side), 'base64')
   }
 
   /** May be called early, and again. */
@@ -151,18 +176,28 @@ export class Comparer {
     this.#action.stop()
     await this.#action.ended
     this.#orders.destroy()
+    this.#fromB.destroy()
+  }
+
+  /** An order about named files. */
+  async #ask(order: string, names: Two<string[]>): Promise<void> {
+    await onBoth((side) =>
+      writeFile(join(this.#work, side, order), names[side].map((name) => `${name}\0`).join(''), 'latin1'),
+    )
+    this.#order(order)
   }
 
   #order(...fields: string[]): void {
     this.#orders.write(fields.map((field) => `${field}\0`).join(''), 'latin1')
   }
 
-  async #next(): Promise<string> {
-    const field = this.#answers.ready() ?? (await this.#answers.next())
+  async #next(side: 'a' | 'b'): Promise<string> {
+    const field = this.#answers[side].ready() ?? (await this.#answers[side].next())
     if (field !== undefined) return field
     const ended = await this.#action.ended
+    await this.#answers.a.closed
     try {
-      reading(this.#answers.rest.split('\n'), ended, this.#signal)
+      reading(this.#answers.a.rest.split('\n'), ended, this.#signal)
     } catch (error) {
       if (!(error instanceof VlbError)) throw error
       if (error.code === 'VLB_HOST_TOOL') throw new VlbError(error.code, error.message, { hint: toolHint('getfattr') })
@@ -174,6 +209,11 @@ export class Comparer {
   }
 }
 
+async function onBoth<T>(does: (side: 'a' | 'b') => Promise<T>): Promise<Two<T>> {
+  const [a, b] = await Promise.all([does('a'), does('b')])
+  return { a, b }
+}
+
 /** Fields that end in a zero byte. */
 class Answers {
   #pieces: string[] = []
@@ -183,6 +223,7 @@ class Answers {
   #whole = false
   #ended = false
   #wake = () => {}
+  readonly closed: Promise<void>
 
   constructor(stream: Readable) {
     // Read from the start, however late somebody asks: the runner must not wait for us.
@@ -191,9 +232,12 @@ class Answers {
       if (chunk.includes(0)) this.#whole = true
       this.#wake()
     })
-    stream.on('close', () => {
-      this.#ended = true
-      this.#wake()
+    this.closed = new Promise((resolve) => {
+      stream.on('close', () => {
+        this.#ended = true
+        this.#wake()
+        resolve()
+      })
     })
   }
 

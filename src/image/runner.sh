@@ -91,6 +91,7 @@ supervise() { # WORK ATTACH GROUPS ACTION ARGUMENT...
 case $1:${5-} in
   enter:* | show_parents:*) parts=(limits) ;;
   supervise:layer | supervise:shell) parts=(attach limits nbd partitions paths lend packages layer) ;;
+  supervise:diff) parts=(attach limits nbd partitions paths lend diff) ;;
   inside:*) parts=(partitions paths lend layer) ;;
   *) parts=(attach limits nbd partitions probe paths lend packages layer host seal diff checks) ;;
 esac

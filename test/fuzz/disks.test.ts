@@ -18,6 +18,7 @@ import {
   overlap,
   parseMap,
 } from '../../src/core/disk-map.ts'
+import { inodePlace, parseExt, sameInode } from '../../src/core/ext.ts'
 import { mergeRanges, parseExtents, rangesAbove, touches } from '../../src/core/extents.ts'
 import { listedFiles } from '../../src/core/file-list.ts'
 import { decoded, quotedName } from '../../src/core/file-names.ts'
@@ -229,6 +230,32 @@ describe('image files', () => {
           for (const { start, end } of parseExtents(line) ?? []) expect(start).toBeLessThan(end)
         },
       ),
+    )
+  })
+})
+
+describe('inodes', () => {
+  test('of any file system have a place or none, and any of them is read', () => {
+    const bytes = fc.uint8Array({ minLength: 0x200, maxLength: 0x200 }).map((made) => Buffer.from(made))
+    // Half of the time with the fields that a superblock is refused for.
+    const sound = (head: Buffer, size: number) => {
+      head.writeUInt16LE(0xef53, 0x438)
+      head.writeUInt32LE(size, 0x418)
+      head.writeUInt32LE(0xc2, 0x460)
+      head.writeUInt32LE(1, 0x464)
+      head.writeUInt16LE(64, 0x4fe)
+      head.writeUInt32LE(0, 0x550)
+    }
+    fc.assert(
+      fc.property(bytes, fc.boolean(), fc.nat(7), fc.nat(), (superblock, asOne, size, inode) => {
+        const head = Buffer.alloc(65536, superblock)
+        if (asOne) sound(head, size)
+        const layout = parseExt(head)
+        const place = layout && inodePlace(layout, inode + 1)
+        if (place !== undefined) expect(place).toBeGreaterThanOrEqual(0)
+        const known = sameInode(superblock.subarray(0, 128), 4096, 0, [{ start: 0, end: 2 ** 80 }])
+        if (superblock.readUInt16LE(0x2a) > 0) expect(known.content).toBe(false)
+      }),
     )
   })
 })

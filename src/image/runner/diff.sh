@@ -2,24 +2,23 @@
 # Two disks to be compared: lists their files, and reads those that the engine names. What is what is decided there.
 
 # Shows the overlays WORK/a/layer.qcow2 and WORK/b/layer.qcow2, which are thrown away afterwards, and does what it is told by
-# the pipe WORK/orders, fields that end in a zero byte, until that says `quit`. The answers go to standard output, in
-# fields, too: image/compare.ts knows their order.
+# the pipe WORK/orders, fields that end in a zero byte, until that says `quit`. The answers about a go to standard output,
+# those about b to the pipe WORK/b/answers, in fields, too: image/compare.ts knows their order. What is asked of named files
+# has the names in WORK/SIDE/ORDER.
 action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYSTEM_B; APART: never both mounted at once
-  local work=$1 apart=$2 ns=$1/ns side order path extents orders
-  local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() top=()
+  local work=$1 apart=$2 ns=$1/ns side order path attributes orders answers_b
+  local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() device_of=() top=()
   type -P getfattr >/dev/null || die VLB_HOST_TOOL "getfattr is not installed"
   attach "$work" "$work/a/layer.qcow2" qcow2 "$work/b/layer.qcow2" qcow2
-  exec {orders}<"$work/orders" || die VLB_HOST_KERNEL "cannot read orders"
+  exec {orders}<"$work/orders" {answers_b}>"$work/b/answers" || die VLB_HOST_KERNEL "cannot read orders"
   while IFS= read -r -d '' -u "$orders" order; do
     case $order in
       list)
-        IFS= read -r -d '' -u "$orders" path && IFS= read -r -d '' -u "$orders" extents && on_both list_files
+        IFS= read -r -d '' -u "$orders" path && IFS= read -r -d '' -u "$orders" attributes && on_both list_files
         ;;
-      digests) on_both list_digests ;;
+      attributes | extents | bytes | digests) on_both "list_$order" ;;
       read)
-        IFS= read -r -d '' -u "$orders" side && IFS= read -r -d '' -u "$orders" path && show "$side"
-        { cd "${top[$side]}" && head -c "$read_limit" -- "$path" | base64 -w 0; } || die VLB_DISK "cannot read a file"
-        printf '\0'
+        IFS= read -r -d '' -u "$orders" side && IFS= read -r -d '' -u "$orders" path && show "$side" && answer read_file "$side"
         ;;
       quit) exit 0 ;;
       *) exit 70 ;;
@@ -30,9 +29,9 @@ action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYST
 # Bytes of a file that the engine is shown; one more than it compares line by line.
 read_limit=4194305
 
-# Does the same on both sides, at once if it can; the answers come one after the other.
+# Does the same on both sides, at once if it can.
 on_both() { # FUNCTION
-  local other status
+  local other
   show a
   if [ "$apart" = yes ]; then
     answer "$1" a
@@ -41,15 +40,16 @@ on_both() { # FUNCTION
     return
   fi
   show b
-  ("$1" b >"$ns/answer") &
+  ("$1" b >&"$answers_b") &
   other=$!
   answer "$1" a
   wait "$other" || die VLB_DISK "a file system cannot be read"
-  cat "$ns/answer" && rm "$ns/answer"
 }
 
 answer() { # FUNCTION SIDE
-  ("$@") || die VLB_DISK "a file system cannot be read"
+  local to=1
+  [ "$2" = a ] || to=$answers_b
+  ("$@" >&"$to") || die VLB_DISK "a file system cannot be read"
 }
 
 # Mounts a side, if it is not.
@@ -83,14 +83,16 @@ mount_to_read() { # SIDE START SIZE FILESYSTEM
   fi
   device_at[$2]=$(findmnt -nvo SOURCE -- "$root")
   devices[$1]=$how
-  for start in "${!device_at[@]}"; do devices[$1]+=" $start:$(stat -c %t:%T -- "${device_at[$start]}")"; done
+  for start in "${!device_at[@]}"; do
+    devices[$1]+=" $start:$(stat -c %t:%T -- "${device_at[$start]}")"
+    device_of[$1:$start]=${device_at[$start]}
+  done
 }
 
 # All files below $path: how it was mounted, the path that it is after links, then three fields per file, which end with
-# `end`; numbers of devices and their names, which end with `end`; then attributes in getfattr's form; and, if $extents says
-# `yes`, where the content lies of the regular files whose file systems tell.
+# `end`; numbers of devices and their names, which end with `end`; then, if $attributes says `yes`, those of all of them.
 list_files() { # SIDE
-  local at='' parent='' there=yes found nodes=$ns/nodes-$1 files=$ns/files-$1
+  local at='' parent='' there=yes found nodes=$ns/nodes-$1
   cd "${top[$1]}" || return
   printf '%s\0' "${devices[$1]}"
   if [ -n "$path" ]; then
@@ -101,29 +103,31 @@ list_files() { # SIDE
   printf '%s\0' ".$at"
   [ -e ".$at" ] || [ -L ".$at" ] || there=no
   if [ "$there" = yes ]; then
-    # Names of files as image/compare.ts expects them: without control characters, which could be taken for more lines.
-    LC_ALL=C find ".$at" -printf '%y %m %U %G %s %D %i %n\0%P\0%l\0' \
-      \( -type b -o -type c \) -fprint0 "$nodes" -o \
-      -type f -size +0 \( -fstype ext2 -o -fstype ext3 -o -fstype ext4 -o -fstype xfs \) ! -path '*[[:cntrl:]]*' \
-      -fprint0 "$files" || return
+    LC_ALL=C find ".$at" -printf '%y %m %U %G %s %D %i %n\0%P\0%l\0' \( -type b -o -type c \) -fprint0 "$nodes" || return
     printf 'end\0'
     xargs -0 -r stat --printf '%t:%T\0%n\0' -- <"$nodes" || return
     printf 'end\0'
-    LC_ALL=C getfattr -R -P -h -d -m - -e hex -- ".$at" || return
-    printf '\0'
-    if [ "$extents" = yes ]; then list_extents "$files" || return; fi
+    [ "$attributes" = no ] || LC_ALL=C getfattr -R -P -h -d -m - -e hex -- ".$at" || return
   else
-    printf 'end\0end\0\0'
-    [ "$extents" = no ] || printf '\0'
+    printf 'end\0end\0'
   fi
+  [ "$attributes" = no ] || printf '\0'
 }
 
-# A line for each of these files, with the size of a block and then, per extent, LOGICAL,PHYSICAL,LENGTH,FLAGS. Names start
-# with a dot and have no line breaks, so that no name can pass for an extent.
-list_extents() { # FILES
+# Attributes of named files, in getfattr's form.
+list_attributes() { # SIDE
+  cd "${top[$1]}" || return
+  LC_ALL=C xargs -0 -r getfattr -h -d -m - -e hex -- <"$work/$1/attributes" || return
+  printf '\0'
+}
+
+# A line for each of the named files, with the size of a block and then, per extent, LOGICAL,PHYSICAL,LENGTH,FLAGS. Names
+# start with a dot and have no line breaks, so that no name can pass for an extent.
+list_extents() { # SIDE
+  cd "${top[$1]}" || return
   # Without it, nothing is known of any.
   type -P filefrag >/dev/null || { printf '\0' && return; }
-  xargs -0 -r filefrag -v -- <"$1" | awk '
+  xargs -0 -r filefrag -v -- <"$work/$1/extents" | awk '
     /^File size of / { if (n++) print line; line = $(NF - 1); next }
     /^ *[0-9]+:/ {
       gsub(/[.:]+/, " ")
@@ -134,9 +138,24 @@ list_extents() { # FILES
   printf '\0'
 }
 
-# SHA-256 and name of each of the files in WORK/SIDE/digests.
+# What lies at places of mounted file systems, one after the other into WORK/SIDE/found. Instead of a name, a place: START
+# OFFSET LENGTH, where the file system starts on the disk and where in it the bytes are. Says so if that cannot be.
+list_bytes() { # SIDE
+  local start offset length
+  while read -r -d '' start offset length; do
+    dd if="${device_of[$1:$start]}" iflag=skip_bytes,count_bytes skip="$offset" count="$length" bs=1M status=none || break
+  done <"$work/$1/bytes" >"$work/$1/found"
+  if [ -z "$start" ]; then printf '\0'; else printf 'lacking\0'; fi
+}
+
+# SHA-256 and name of each of the named files.
 list_digests() { # SIDE
   cd "${top[$1]}" || return
   xargs -0 -r sha256sum -z -- <"$work/$1/digests" || return
   printf 'end\0'
+}
+
+# The beginning of the file at $path, in base64.
+read_file() { # SIDE
+  cd "${top[$1]}" && head -c "$read_limit" -- "$path" | base64 -w 0 && printf '\0'
 }
