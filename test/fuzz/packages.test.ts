@@ -95,7 +95,7 @@ describe('package lists', () => {
         comparePackages(list, packageList({}))
         packageListText(list)
         for (const each of list.packages) packageUrl(each, list)
-        spdxDocument({ name: 'web', contentId: 'ab', date: '2024-01-01T00:00:00Z', version: '1' } as never, list)
+        spdxDocument({ name: 'web', contentId: 'ab', builtAt: '2024-01-01T00:00:00Z', version: '1' }, list)
       }),
     )
   })
