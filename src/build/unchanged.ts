@@ -1,6 +1,6 @@
 // Which files of two disks of one chain are the same because their inodes are: for a file system that lays them out in the
 // open (core/ext.ts), so that few files have to be asked for their attributes and extents.
-import { type ExtLayout, extHead, inodePlace, parseExt, sameInode } from '../core/ext.ts'
+import { type ExtLayout, extHead, inodePlace, inodeReader, parseExt } from '../core/ext.ts'
 import type { Range } from '../core/extents.ts'
 import { inodeOf } from '../core/file-tree.ts'
 import type { Comparer, Listing, Place, Two } from '../image/compare.ts'
@@ -21,8 +21,8 @@ const mostPlaces = 64
 interface Shared {
   layout: ExtLayout
   start: number
-  /** By where an inode begins in the file system: paths that name it on both sides. */
-  inodes: Map<number, string[]>
+  /** By where an inode begins in the file system: the path that names it on both sides. */
+  inodes: Map<number, string>
 }
 
 /** `starts`: by st_dev, where on each side file systems of this kind start on the disk. */
@@ -70,12 +70,12 @@ async function sharedSystems(
     const after = listings.b.tree.get(path)
     const start = starts.a.get(before.dev)
     const system = start === undefined ? undefined : systems.get(start)
-    if (!after || !system || starts.b.get(after.dev) !== start || inodeOf(before) !== inodeOf(after)) continue
-    const place = inodePlace(system.layout, inodeOf(before))
-    if (place === undefined) continue
-    const others = system.inodes.get(place)
-    if (others) others.push(path)
-    else system.inodes.set(place, [path])
+    if (!after || !system || starts.b.get(after.dev) !== start) continue
+    const inode = inodeOf(before)
+    // Of a file with more names, another name may have changed, and then all is told of it.
+    if (inode !== inodeOf(after) || before.links > 1 || after.links > 1) continue
+    const place = inodePlace(system.layout, inode)
+    if (place !== undefined) system.inodes.set(place, path)
   }
   return [...systems.values()]
 }
@@ -104,17 +104,15 @@ function compareInodes(
   same: Unchanged,
 ): void {
   const { blockSize, inodeSize } = layout
+  const { sameAttributes, sameContent } = inodeReader(blockSize, start, written)
   for (let at = 0; at < place.length; at += inodeSize) {
-    const paths = inodes.get(place.offset + at)
-    if (!paths || found.a.compare(found.b, at, at + inodeSize, at, at + inodeSize) !== 0) continue
-    const known = sameInode(found.a.subarray(at, at + inodeSize), blockSize, start, written)
-    for (const path of paths) {
-      if (known.content) same.content.add(path)
-      const [before, after] = [listings.a.tree.get(path), listings.b.tree.get(path)]
-      if (!known.attributes || !before || !after) continue
-      // Of what changed all is told, its attributes, too: content, target, or one of several names.
-      const changed = before.type === 'file' ? !known.content : before.target !== after.target
-      if (!changed && before.links === 1 && after.links === 1) same.attributes.add(path)
-    }
+    const path = inodes.get(place.offset + at)
+    if (path === undefined || found.a.compare(found.b, at, at + inodeSize, at, at + inodeSize) !== 0) continue
+    const content = sameContent(found.a, at)
+    if (content) same.content.add(path)
+    // Of what changed all is told, its attributes, too.
+    const [before, after] = [listings.a.tree.get(path), listings.b.tree.get(path)]
+    const changed = before?.type === 'file' ? !content : before?.target !== after?.target
+    if (!changed && sameAttributes(found.a, at)) same.attributes.add(path)
   }
 }

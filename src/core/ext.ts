@@ -51,32 +51,18 @@ export function inodePlace({ tables, inodesPerGroup, inodeSize }: ExtLayout, ino
   return table === undefined ? undefined : table + ((inode - 1) % inodesPerGroup) * inodeSize
 }
 
-/** What is known to be the same of a file whose inode is the same, byte for byte, on both disks. */
-export interface SameInode {
-  attributes: boolean
-  /** Of a regular file. */
-  content: boolean
-}
-
 /**
- * Reads an inode that is the same on both disks. `start`: of the file system; `written`: bytes of the disk that either side
- * wrote since the two parted.
+ * What is known of a file whose inode, which begins at `at`, is the same on both disks, byte for byte. `start`: of the file
+ * system; `written`: bytes of the disk that either side wrote since the two parted.
  *
  * The inode names the blocks of the content, and that of the attributes that have no room in itself. It is the same, so it
  * names the same blocks on both sides; where none of them was written to, what is in them is the same, too. Where it names
  * blocks that name blocks, those would have to be read: that is no proof.
  */
-export function sameInode(inode: Buffer, blockSize: number, start: number, written: readonly Range[]): SameInode {
-  const block = (first: number, count: number): Range => {
-    const from = start + first * blockSize
-    return { start: from, end: from + count * blockSize }
-  }
-  const isWritten = (range: Range) => touches(written, range)
-  const attributes = inode.readUInt32LE(0x68) + inode.readUInt16LE(0x76) * 2 ** 32
-  return {
-    attributes: attributes === 0 || !isWritten(block(attributes, 1)),
-    content: extents(inode)?.every(({ first, count }) => !isWritten(block(first, count))) ?? false,
-  }
+export interface InodeReader {
+  sameAttributes: (inodes: Buffer, at: number) => boolean
+  /** Of a regular file; false of all others. */
+  sameContent: (inodes: Buffer, at: number) => boolean
 }
 
 const regular = 0x8000
@@ -84,19 +70,28 @@ const byExtents = 0x80000
 // Compressed, encrypted, verity, the value of an attribute, content in the inode.
 const otherwise = 0x4 | 0x800 | 0x100000 | 0x200000 | 0x10000000
 
-/** All places of a regular file's content, in blocks; undefined if the inode alone does not tell. */
-function extents(inode: Buffer): { first: number; count: number }[] | undefined {
-  const flags = inode.readUInt32LE(0x20)
-  if ((inode.readUInt16LE(0) & 0xf000) !== regular || (flags & byExtents) === 0 || (flags & otherwise) !== 0)
-    return undefined
-  const [magic, entries, depth] = [0x28, 0x2a, 0x2e].map((at) => inode.readUInt16LE(at)) as [number, number, number]
-  if (magic !== 0xf30a || depth !== 0 || entries > 4) return undefined
-  const found = Array.from({ length: entries }, (_, i) => {
-    const at = 0x34 + i * 12
-    const length = inode.readUInt16LE(at + 4)
-    const first = inode.readUInt16LE(at + 6) * 2 ** 32 + inode.readUInt32LE(at + 8)
-    // Longer than it can be: allocated but not yet written to, so it reads as zeros.
-    return { first, count: length > 0x8000 ? length - 0x8000 : length }
-  })
-  return found.some(({ count }) => count === 0) ? undefined : found
+export function inodeReader(blockSize: number, start: number, written: readonly Range[]): InodeReader {
+  const isWritten = (first: number, count: number) =>
+    touches(written, { start: start + first * blockSize, end: start + (first + count) * blockSize })
+  return {
+    sameAttributes: (inodes, at) => {
+      const block = inodes.readUInt32LE(at + 0x68) + inodes.readUInt16LE(at + 0x76) * 2 ** 32
+      return block === 0 || !isWritten(block, 1)
+    },
+    sameContent: (inodes, at) => {
+      const flags = inodes.readUInt32LE(at + 0x20)
+      if ((inodes.readUInt16LE(at) & 0xf000) !== regular || (flags & byExtents) === 0 || (flags & otherwise) !== 0)
+        return false
+      const entries = inodes.readUInt16LE(at + 0x2a)
+      const depth = inodes.readUInt16LE(at + 0x2e)
+      if (inodes.readUInt16LE(at + 0x28) !== 0xf30a || depth !== 0 || entries > 4) return false
+      for (let extent = at + 0x34; extent < at + 0x34 + entries * 12; extent += 12) {
+        const length = inodes.readUInt16LE(extent + 4)
+        const first = inodes.readUInt16LE(extent + 6) * 2 ** 32 + inodes.readUInt32LE(extent + 8)
+        // Longer than it can be: allocated but not yet written to, so it reads as zeros.
+        if (length === 0 || isWritten(first, length > 0x8000 ? length - 0x8000 : length)) return false
+      }
+      return true
+    },
+  }
 }

@@ -53,8 +53,12 @@ export function sameSizePaths(a: Tree, b: Tree): string[] {
 
 /** Regular files on one side only, of which one on the other side may be a renamed copy. */
 export function renameCandidates(a: Tree, b: Tree): { a: string[]; b: string[] } {
-  const only = (one: Tree, other: Tree) =>
-    [...one].filter(([path, entry]) => entry.type === 'file' && entry.size > 0 && !other.has(path))
+  const only = (one: Tree, other: Tree) => {
+    const found: [string, Entry][] = []
+    for (const [path, entry] of one)
+      if (entry.type === 'file' && entry.size > 0 && !other.has(path)) found.push([path, entry])
+    return found
+  }
   const [removed, added] = [only(a, b), only(b, a)]
   const sizes = (list: [string, Entry][]) => new Set(list.map(([, entry]) => entry.size))
   const [removedSizes, addedSizes] = [sizes(removed), sizes(added)]
@@ -140,15 +144,17 @@ export function differences(a: Entry, b: Entry, same: boolean): Aspect[] {
     if (a.target !== b.target) what.push('target')
     if (a.device !== b.device) what.push('device')
   }
-  if (JSON.stringify(a.xattrs ?? {}) !== JSON.stringify(b.xattrs ?? {})) what.push('xattr')
+  const attributes = a.xattrs !== undefined || b.xattrs !== undefined
+  if (attributes && JSON.stringify(a.xattrs ?? {}) !== JSON.stringify(b.xattrs ?? {})) what.push('xattr')
   return what
 }
 
-/** By file: the first of its names. */
-function firstNames(tree: Tree): Map<string, string> {
+/** By file of several names: the first of them, of those that are in `other`, too, if that is given. */
+function firstNames(tree: Tree, other?: Tree): Map<string, string> {
   const first = new Map<string, string>()
   for (const [path, entry] of tree) {
-    const known = entry.links > 1 ? first.get(entry.id) : path
+    if (entry.links <= 1 || other?.has(path) === false) continue
+    const known = first.get(entry.id)
     if (known === undefined || path < known) first.set(entry.id, path)
   }
   return first
@@ -156,9 +162,7 @@ function firstNames(tree: Tree): Map<string, string> {
 
 /** Which names are names of one file, among those that are on both sides: one more name elsewhere changes none of them. */
 function commonLinks(a: Tree, b: Tree): { differ: (path: string) => boolean } {
-  const shared = (one: Tree, other: Tree) =>
-    firstNames(new Map([...one].filter(([path, e]) => e.links > 1 && other.has(path))))
-  const [inA, inB] = [shared(a, b), shared(b, a)]
+  const [inA, inB] = [firstNames(a, b), firstNames(b, a)]
   const name = (tree: Tree, first: Map<string, string>, path: string) => {
     const entry = tree.get(path)
     return entry && entry.links > 1 ? (first.get(entry.id) ?? path) : path
