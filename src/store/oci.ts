@@ -287,6 +287,8 @@ export class Registry {
       ok: [200, 202, 204, 404],
       write: true,
       patience,
+      // Not by the signal that ends the upload, as it does when another one failed.
+      signal: AbortSignal.timeout(3000),
     }
     await this.#connection.ask(ask).then(dump, () => {})
   }
