@@ -7,7 +7,7 @@ attach() { # WORK FILE FORMAT [FILE FORMAT]
   local ns=$1/ns
   # Shared for attach_fuse, which ends that.
   mount --make-shared -t tmpfs -o mode=0755,nosuid,nodev vlb "$ns" || die VLB_HOST_KERNEL "cannot mount a tmpfs in a private namespace"
-  mkdir "$ns/root" "$ns/probe" "$ns/dns" "$ns/saved" "$ns/secrets" "$ns/dev" "$ns/dev/pts" "$ns/dev/shm"
+  mkdir "$ns/root" "$ns/probe" "$ns/dns" "$ns/saved" "$ns/secrets"
   disk=$ns/disk
   : >"$disk"
   if [ -n "${4-}" ]; then

@@ -167,8 +167,9 @@ in_table() { # PATH; sets `in_table` to how fstab(5) has it
 }
 
 # What a script will have as /dev, but for what is mounted in there.
-lay_out_dev() { # NS, which has dev/
+lay_out_dev() { # NS
   local node
+  mkdir "$1/dev" "$1/dev/pts" "$1/dev/shm"
   for node in "${nodes[@]}"; do : >"$1/dev/$node"; done
   ln -s pts/ptmx /proc/self/fd "$1/dev/"
   ln -s fd/0 "$1/dev/stdin"
