@@ -114,7 +114,10 @@ async function writeBlob(context: BuildContext, oid: string, target: string): Pr
   const git = new CatFile(context.project.repo.cwd, {}, context.signal)
   const file = await open(target, 'wx')
   try {
-    await git.write(oid, file.fd)
+    if (await git.write(oid, file.fd)) return
+    throw new VlbError('VLB_GIT', `git object ${oid}, the base, is missing`, {
+      hint: 'check the repository: git fsck; a shallow or partial clone may have to fetch first',
+    })
   } finally {
     await file.close()
     await git.close()

@@ -59,52 +59,71 @@ export class CatFile {
 
   #stop = (): void => this.#session?.child.kill('SIGKILL')
 
-  /** Asks ahead for what will be read next, in that order: git and we then need not wait for each other. */
-  foresee(oids: readonly string[]): void {
-    if (this.#session) send(this.#session, oids)
-  }
-
   /**
    * Hands the object's bytes to `take` piece by piece and returns its type; undefined if there is no such object. A piece
    * is only valid until `take` returns.
    */
   async read(oid: string, take: (piece: Buffer) => void): Promise<string | undefined> {
     return await this.#inTurn(async (session) => {
-      const head = await this.#ask(session, oid)
+      send(session, [oid])
+      const head = await this.#answer(session)
       if (head) await this.#content(session, head.length, take)
       return head?.type
     })
   }
 
+  /** Writes a blob to an open file, whole; large ones never lie in memory. False if there is no such blob. */
+  async write(oid: string, file: number): Promise<boolean> {
+    const written = await this.batch([oid], (next) => next(file))
+    await written?.ended
+    return written !== undefined
+  }
+
   /**
-   * Writes a blob to an open file; large ones never lie in memory whole. Undefined if there is no such blob.
-   *
+   * Writes many blobs: git is asked for all at once, so that it and we need not wait for each other, and nobody else's
+   * reading comes between. `work` calls what it is given once for each, in this order, with an open file; that resolves
+   * with undefined if there is no such blob.
+   */
+  async batch<T>(
+    oids: readonly string[],
+    work: (next: (file: number) => Promise<WrittenBlob | undefined>) => Promise<T>,
+  ): Promise<T> {
+    return await this.#inTurn(async (session) => {
+      send(session, oids)
+      return await work((file) => this.#writeNext(file))
+    })
+  }
+
+  /**
    * Synchronously: git sends 64 KiB at a time, and a turn through the thread pool takes longer than to copy that to the
    * page cache.
    */
-  async write(oid: string, file: number): Promise<WrittenBlob | undefined> {
-    return await this.#inTurn(async (session) => {
-      const head = await this.#ask(session, oid)
-      if (head?.type !== 'blob') return undefined
-      if (head.length >= large) {
-        await this.#abandon(session)
-        await this.#large.catch(() => {})
-        this.#large = runInto('git', ['cat-file', 'blob', oid], file, this.#options())
-        // Who asked for it hears of a failure.
-        this.#large.catch(() => {})
-        if (session.asked.length > 0) {
-          this.#session = this.#start()
-          send(this.#session, session.asked)
-        }
-        return { length: head.length, start: Buffer.alloc(0), ended: this.#large }
-      }
-      let start = Buffer.alloc(0)
-      await this.#content(session, head.length, (piece) => {
-        if (start.length === 0) start = Buffer.from(piece.subarray(0, 1024))
-        for (let at = 0; at < piece.length; ) at += writeSync(file, piece, at)
-      })
-      return { length: head.length, start, ended: Promise.resolve() }
+  async #writeNext(file: number): Promise<WrittenBlob | undefined> {
+    const session = this.#session
+    const oid = session?.asked[0]
+    if (!session || oid === undefined) throw new Error('more blobs are wanted than were asked for')
+    const head = await this.#answer(session)
+    if (head?.type !== 'blob') return undefined
+    if (head.length >= large) return await this.#writeLarge(session, oid, head.length, file)
+    let start = Buffer.alloc(0)
+    await this.#content(session, head.length, (piece) => {
+      if (start.length === 0) start = Buffer.from(piece.subarray(0, 1024))
+      for (let at = 0; at < piece.length; ) at += writeSync(file, piece, at)
     })
+    return { length: head.length, start, ended: Promise.resolve() }
+  }
+
+  async #writeLarge(session: Session, oid: string, length: number, file: number): Promise<WrittenBlob> {
+    await this.#abandon(session)
+    await this.#large.catch(() => {})
+    this.#large = runInto('git', ['cat-file', 'blob', oid], file, this.#options())
+    // Who asked for it hears of a failure.
+    this.#large.catch(() => {})
+    if (session.asked.length > 0) {
+      this.#session = this.#start()
+      send(this.#session, session.asked)
+    }
+    return { length, start: Buffer.alloc(0), ended: this.#large }
   }
 
   #options() {
@@ -112,18 +131,24 @@ export class CatFile {
   }
 
   async #inTurn<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    const mine = this.#turn.then(() => {
+    const mine = this.#turn.then(async () => {
       this.#signal?.throwIfAborted()
       this.#session ??= this.#start()
-      return work(this.#session)
+      try {
+        return await work(this.#session)
+      } catch (error) {
+        // What git is about to say is for nobody any more.
+        if (this.#session) await this.#abandon(this.#session)
+        throw error
+      }
     })
     this.#turn = mine.catch(() => {})
     return await mine
   }
 
-  async #ask(session: Session, oid: string): Promise<{ type: string; length: number } | undefined> {
-    if (session.asked[0] !== oid) send(session, [oid])
-    if (session.asked.shift() !== oid) throw new Error(`git was asked for another object before ${oid}`)
+  /** Of what was asked for first. */
+  async #answer(session: Session): Promise<{ type: string; length: number } | undefined> {
+    session.asked.shift()
     const [, type, length] = (await this.#line(session)).split(' ')
     return type === undefined || length === undefined ? undefined : { type, length: Number(length) }
   }

@@ -22,11 +22,20 @@ interface Source {
 export async function materialise(source: Source, id: TreeId, folder: string, name: string): Promise<void> {
   const files: File[] = []
   await writeFolders(source.objects, id, folder, name, files)
+  await writeFiles(source, files)
+}
+
+async function writeFiles(source: Source, files: readonly File[]): Promise<void> {
+  const ended: Promise<void>[] = []
+  const writeAll = async (next: WriteNext) => {
+    for (const file of files) ended.push((await writeFile(next, file)).ended)
+  }
   await withGit(source, async (git) => {
-    git.foresee(files.map(({ oid }) => oid))
-    const ended: Promise<void>[] = []
     try {
-      for (const file of files) ended.push((await writeBlob(git, file)).ended)
+      await git.batch(
+        files.map(({ oid }) => oid),
+        writeAll,
+      )
     } finally {
       await Promise.allSettled(ended)
     }
@@ -59,7 +68,7 @@ export async function materialiseEntry(source: Source, entry: TreeEntry, path: s
   if (entry.mode === '120000') return await symlink(await source.objects.blob(entry.oid), path)
   if (entry.mode === '160000') throw submodule(name)
   const mode = entry.mode === '100755' ? 0o755 : 0o644
-  await withGit(source, async (git) => await (await writeBlob(git, { oid: entry.oid, path, mode, shown: name })).ended)
+  await writeFiles(source, [{ oid: entry.oid, path, mode, shown: name }])
 }
 
 /** Makes the folders and links of a tree; its files are added to `files`. */
@@ -96,8 +105,10 @@ export function submodule(path: string): VlbError {
   )
 }
 
+type WriteNext = (file: number) => Promise<WrittenBlob | undefined>
+
 /** Resolves when the next may be written; a large one is complete when `ended` is. */
-async function writeBlob(git: CatFile, { oid, path, mode, shown }: File): Promise<{ ended: Promise<void> }> {
+async function writeFile(next: WriteNext, { oid, path, mode, shown }: File): Promise<{ ended: Promise<void> }> {
   const file = openSync(path, 'wx', mode)
   const finish = () => {
     // open(2) applies the umask; this does not.
@@ -106,7 +117,7 @@ async function writeBlob(git: CatFile, { oid, path, mode, shown }: File): Promis
   }
   let blob: WrittenBlob | undefined
   try {
-    blob = await git.write(oid, file)
+    blob = await next(file)
     if (!blob)
       throw new VlbError('VLB_GIT', `${printable(shown)}: git object ${oid} is missing`, {
         hint: 'check the repository: git fsck',

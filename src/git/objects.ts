@@ -75,7 +75,7 @@ function cached(objects: Objects): Objects {
     },
     blob: (oid) => objects.blob(oid),
     treeOf: (commit) => objects.treeOf(commit),
-    git: objects.git && (() => (objects.git as () => CatFile)()),
+    git: objects.git,
     close: () => objects.close(),
   }
 }
