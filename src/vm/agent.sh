@@ -195,11 +195,12 @@ builtin_clock() {
 settle "$1"
 until open_port; do nap 1; done
 stty raw -echo <&3 2>/dev/null
-until find_room; do nap 1; done
 # Who asks too early is not heard: said until it is.
 say ready "$state"
 while read -r word mark epoch <&3; do [ "$word $mark" = "go $nonce" ] && break; done
 epoch=${epoch%%[!0-9]*}
+# Not before the system is up: before other inits than systemd, a file system may yet be mounted over such a folder.
+until find_room; do nap 1; done
 # Before other inits than systemd there were no drivers yet.
 [ "$1" = systemd ] || open_port
 while read -r number timeout kind name <&4; do

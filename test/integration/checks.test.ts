@@ -1,6 +1,6 @@
 // `git vlb test-boot --check` on a tiny guest that really boots: what checks say, how they end, what is remembered.
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect } from 'vitest'
@@ -27,10 +27,10 @@ let disk: string | undefined
 afterAll(() => rmSync(shared, { recursive: true, force: true }))
 
 /** A project whose image is the tiny guest. */
-function guest(rig: Rig, checks: Record<string, string>, config = ''): void {
-  disk ??= tinyGuest(join(shared, 'guest.raw'))
+function guest(rig: Rig, checks: Record<string, string>, config = '', from?: string): void {
+  if (!from) disk ??= tinyGuest(join(shared, 'guest.raw'))
   rig.project({ '10_app': 'echo hello >/app' }, config)
-  rig.tool('cp', '--sparse=always', disk, rig.path('tiny.raw'))
+  rig.tool('cp', '--sparse=always', from ?? disk ?? '', rig.path('tiny.raw'))
   rig.write(Object.fromEntries(Object.entries(checks).map(([name, text]) => [`checks/${name}`, text])))
   rig.git('config', 'vlb.accel', 'tcg')
   rig.commit()
@@ -120,6 +120,23 @@ rigTest(
     expect(daemon?.output).toBe('left one behind\n')
     expect(result).toMatchObject({ ok: false })
     expect(result.reason).toMatch(/^4 of 5 checks failed: 10_fails, 20_hangs, 30_floods, 40_fakes\n[\s\S]*tiny login:/)
+  },
+  needs,
+)
+
+rigTest(
+  'a system that mounts its folders late, after the checks were there',
+  async (rig) => {
+    const late = tinyGuest(join(rig.folder, 'late.raw'), (root) => {
+      const inittab = join(root, 'etc/inittab')
+      const lines = readFileSync(inittab, 'utf8').split('\n')
+      const run = lines.findIndex((line) => line.includes('tmpfs run /run'))
+      writeFileSync(inittab, lines.toSpliced(run, 0, '::sysinit:/bin/sleep 5').join('\n'))
+    })
+    guest(rig, { '10_quick': sh('# vlb: timeout 20s', 'true') }, 'boot: { builtin-checks: false }\n', late)
+    await rig.build()
+    const result = await rig.json(...check)
+    expect(result, JSON.stringify(result, null, 1)).toMatchObject({ ok: true })
   },
   needs,
 )

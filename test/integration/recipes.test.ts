@@ -32,7 +32,8 @@ const github = recipe('On GitHub Actions')
 const steps: Step[] = parse(github).jobs.image.steps
 const githubLines = steps.flatMap(({ run }) => (run === undefined ? [] : [run]))
 
-const gitlab = parse(recipe('On GitLab CI')).image
+// Not `image`: that is a keyword there.
+const gitlab = parse(recipe('On GitLab CI'))['vm-image']
 const gitlabLines: string[] = [...gitlab.before_script, ...gitlab.script]
 
 /** GitHub's own parser, in one file: it imports JSON in a way that node does not take. */

@@ -1,5 +1,5 @@
 // A rollup that is cut off, at any moment and however: repository and store are as before or as after.
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect } from 'vitest'
@@ -25,8 +25,20 @@ async function project(rig: Rig): Promise<() => void> {
   }
 }
 
+/** Until the last step has come to its end by itself. Before it has written its journal, only its process tells of it. */
 async function switched(rig: Rig): Promise<void> {
-  for (let i = 0; i < 100 && existsSync(rig.path('.git/vlb-rollup')); i++) await delay(50)
+  for (let i = 0; i < 100 && processesIn(rig.repo); i++) await delay(50)
+}
+
+function processesIn(folder: string): boolean {
+  return readdirSync('/proc').some((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).startsWith(folder)
+    } catch {
+      // It ended meanwhile.
+      return false
+    }
+  })
 }
 
 /** Says which of the two it is, and throws for anything else. `look` is the first git vlb command that comes along. */
