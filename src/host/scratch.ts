@@ -28,6 +28,7 @@ export class Scratch {
   #janitor: Child | undefined
   #paths: string[] = []
   #owner: Promise<Owner> | undefined
+  #closed = false
   readonly #folder: string
 
   /** `folder` is where scratch folders are made: on the file system of what will be made there. */
@@ -38,6 +39,8 @@ export class Scratch {
   /** Has the janitor watch over a path that does not exist yet. */
   watch(path: string): void {
     if (path.includes('\n')) throw new Error(`a path with a line break: ${JSON.stringify(path)}`)
+    // A janitor that nobody dismisses would keep us from ending.
+    if (this.#closed) throw new Error(`scratch files are wanted after they were removed: ${path}`)
     // Not tethered: it must outlive us.
     this.#janitor ??= spawn('sh', ['-c', janitorScript, 'git-vlb-janitor'], { tether: false })
     this.#janitor.stdin?.write(`+${path}\n`)
@@ -103,8 +106,9 @@ export class Scratch {
     }
   }
 
-  /** Removes all that is left, now. */
+  /** Removes all that is left, now. Nothing can be had of it from then on. */
   async close(): Promise<void> {
+    this.#closed = true
     // The last is the first that was made, the lock.
     for (const path of this.#paths.reverse()) await rm(path, { recursive: true, force: true })
     this.#paths = []

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { Readable, Transform } from 'node:stream'
+import { VlbError } from '../core/errors.ts'
 import { type Blob, blobOf, manifestLimit, mediaTypes } from '../core/oci.ts'
 import type { Remote } from '../core/remote.ts'
 import { formatBytes } from '../core/units.ts'
@@ -109,11 +110,12 @@ export class Registry {
 
   async hasTag(tag: string): Promise<boolean> {
     const headers = { accept: mediaTypes.manifest }
-    return await this.#connection.again('looking for a manifest', async () => {
+    const asked = this.#connection.again('looking for a manifest', async () => {
       const response = await this.#connection.ask({ method: 'HEAD', path: `manifests/${tag}`, headers, ok: [200, 404] })
       await dump(response)
       return response.status === 200
     })
+    return await halfWritten(asked, false)
   }
 
   async putManifest(tag: string, text: string): Promise<void> {
@@ -127,12 +129,13 @@ export class Registry {
 
   /** How long a blob is that the registry says it has. One of another length than it should be is damaged. */
   async blobSize(digest: string): Promise<number | undefined> {
-    return await this.#connection.again('looking for a blob', async () => {
+    const asked = this.#connection.again('looking for a blob', async () => {
       const path = `blobs/${digest}`
       const response = await this.#connection.ask({ method: 'HEAD', path, ok: [200, 404], write: true })
       await dump(response)
       return response.status === 200 ? Number(response.headers['content-length'] ?? -1) : undefined
     })
+    return await halfWritten(asked, -1)
   }
 
   /** A small blob, checked. */
@@ -292,6 +295,17 @@ export class Registry {
     }
     await this.#connection.ask(ask).then(dump, () => {})
   }
+}
+
+/**
+ * A registry that was killed while it wrote an entry may answer 500 to whoever looks for that, and goes on to do so until
+ * the entry is written anew. One with other troubles says so when it is written to.
+ */
+async function halfWritten<T>(asked: Promise<T>, instead: T): Promise<T> {
+  return await asked.catch((error: unknown) => {
+    if (error instanceof VlbError && error.cause instanceof Unwilling && error.cause.status === 500) return instead
+    throw error
+  })
 }
 
 interface TagPage {

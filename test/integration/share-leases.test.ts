@@ -133,93 +133,90 @@ farmTest(
   { deletes: false },
 )
 
-rigTest(
-  'a registry that takes no lease: the build goes on, and pushes',
-  async (rig) => {
-    const registry = await FaultyRegistry.start()
-    try {
-      rig.project({ '10_a': 'true', '20_b': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
-      rig.commit()
-      rig.git('config', 'vlb.push', 'auto')
-      registry.fault = ({ method, path }) =>
-        method === 'PUT' && path.includes('/manifests/lease-') ? { status: 403, body: '{}' } : undefined
-      const ran = await rig.vlb(['build'])
-      expect(ran.code, ran.all).toBe(0)
-      expect(ran.stderr).not.toContain('warning')
-      expect(ran.stderr).toMatch(/pushed to \S+: 10_a, 20_b\n/)
-      // One try.
-      expect(registry.seen(/^PUT .*lease-/)).toHaveLength(1)
-      rig.git('config', 'vlb.lease', 'long')
-      expect((await rig.vlb(['build'])).stderr).toContain('vlb.lease is never, or a time from 1s to 1h, not "long"')
-      rig.git('config', 'vlb.lease', 'never')
-      rig.layer('30_c', 'true')
-      const since = registry.calls.length
-      expect(await rig.build()).toEqual(['10_a cached', '20_b cached', '30_c built'])
-      expect(registry.calls.slice(since).filter(({ path }) => path.includes('lease-'))).toEqual([])
-    } finally {
-      registry.end()
-    }
-  },
-  needs,
-)
+interface Lone {
+  rig: Rig
+  registry: FaultyRegistry
+  /** Tag of the lease of 10_a. */
+  tag: string
+  /** Puts there what another machine wrote. */
+  leave: (lease: Lease) => void
+}
 
-rigTest(
+/** Nothing is built, and all that is is to be pushed. */
+function loneTest(name: string, body: (lone: Lone) => Promise<void>): void {
+  rigTest(
+    name,
+    async (rig) => {
+      const registry = await FaultyRegistry.start()
+      try {
+        rig.project({ '10_a': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
+        rig.commit()
+        rig.git('config', 'vlb.push', 'auto')
+        const { layers } = await rig.json('status')
+        const tag = `team/web:${leaseTag(layers[0].key)}`
+        const leave = (lease: Lease) => registry.manifests.set(tag, Buffer.from(composeLease(lease, blobOf('{}'))))
+        await body({ rig, registry, tag, leave })
+      } finally {
+        registry.end()
+      }
+    },
+    needs,
+  )
+}
+
+const theirs = { owner: 'f'.repeat(32), host: 'ci-7', layer: '10_a', beat: 5 }
+
+loneTest('a registry that takes no lease: the build goes on, and pushes', async ({ rig, registry }) => {
+  rig.layer('20_b', 'true')
+  registry.fault = ({ method, path }) =>
+    method === 'PUT' && path.includes('/manifests/lease-') ? { status: 403, body: '{}' } : undefined
+  const ran = await rig.vlb(['build'])
+  expect(ran.code, ran.all).toBe(0)
+  expect(ran.stderr).not.toContain('warning')
+  expect(ran.stderr).toMatch(/pushed to \S+: 10_a, 20_b\n/)
+  // One try.
+  expect(registry.seen(/^PUT .*lease-/)).toHaveLength(1)
+  rig.git('config', 'vlb.lease', 'long')
+  expect((await rig.vlb(['build'])).stderr).toContain('vlb.lease is never, or a time from 1s to 1h, not "long"')
+  rig.git('config', 'vlb.lease', 'never')
+  rig.layer('30_c', 'true')
+  const since = registry.calls.length
+  expect(await rig.build()).toEqual(['10_a cached', '20_b cached', '30_c built'])
+  expect(registry.calls.slice(since).filter(({ path }) => path.includes('lease-'))).toEqual([])
+})
+
+loneTest(
   'what somebody left is taken over: at once, where the registry says that it is old',
-  async (rig) => {
-    const registry = await FaultyRegistry.start()
-    try {
-      rig.project({ '10_a': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
-      rig.commit()
-      rig.git('config', 'vlb.push', 'auto')
-      const { layers } = await rig.json('status')
-      const left: Lease = { owner: 'f'.repeat(32), host: 'ci-7', layer: '10_a', seconds: 2, beat: 5 }
-      const leave = (lease: Lease) =>
-        registry.manifests.set(`team/web:${leaseTag(layers[0].key)}`, Buffer.from(composeLease(lease, blobOf('{}'))))
-      leave(left)
-      const ran = await rig.vlb(['build'])
-      expect(ran.code, ran.all).toBe(0)
-      expect(ran.stderr).toMatch(/waiting for ci-7, which builds 10_a [\s\S]*ci-7 began to build 10_a, and is gone/)
-      rig.forget()
-      registry.manifests.clear()
-      leave({ ...left, at: Date.now() - 3600_000 })
-      const again = await rig.vlb(['build'])
-      expect(again.code, again.all).toBe(0)
-      expect(again.stderr).not.toContain('waiting for')
-      expect(again.stderr).toContain('ci-7 began to build 10_a, and is gone')
-      expect([...registry.manifests.keys()].filter((tag) => tag.includes('lease-'))).toEqual([])
-    } finally {
-      registry.end()
-    }
+  async ({ rig, registry, leave }) => {
+    leave({ ...theirs, seconds: 2 })
+    const ran = await rig.vlb(['build'])
+    expect(ran.code, ran.all).toBe(0)
+    expect(ran.stderr).toMatch(/waiting for ci-7, which builds 10_a [\s\S]*ci-7 began to build 10_a, and is gone/)
+    rig.forget()
+    registry.manifests.clear()
+    leave({ ...theirs, seconds: 2, at: Date.now() - 3600_000 })
+    const again = await rig.vlb(['build'])
+    expect(again.code, again.all).toBe(0)
+    expect(again.stderr).not.toContain('waiting for')
+    expect(again.stderr).toContain('ci-7 began to build 10_a, and is gone')
+    expect([...registry.manifests.keys()].filter((name) => name.includes('lease-'))).toEqual([])
   },
-  needs,
 )
 
-rigTest(
+loneTest(
   'a registry that is silent is not asked for leases as well; who waits can be interrupted',
-  async (rig) => {
-    const registry = await FaultyRegistry.start()
-    try {
-      rig.project({ '10_a': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
-      rig.commit()
-      rig.git('config', 'vlb.push', 'auto')
-      const { layers } = await rig.json('status')
-      const tag = `team/web:${leaseTag(layers[0].key)}`
-      const theirs: Lease = { owner: 'f'.repeat(32), host: 'ci-7', layer: '10_a', seconds: 90, beat: 5 }
-      registry.manifests.set(tag, Buffer.from(composeLease(theirs, blobOf('{}'))))
-      const waits = rig.start(['build'])
-      await waits.says('waiting for ci-7')
-      waits.kill('SIGINT')
-      expect((await waits.ended).code).toBe(130)
-      // It is not ours to end.
-      expect([...registry.manifests.keys()]).toEqual([tag])
-      registry.fault = () => ({ status: 503 })
-      const since = registry.calls.length
-      const ran = await rig.vlb(['build'])
-      expect(ran.code, ran.all).toBe(0)
-      expect(registry.calls.slice(since).filter(({ path }) => path.includes('lease-'))).toEqual([])
-    } finally {
-      registry.end()
-    }
+  async ({ rig, registry, tag, leave }) => {
+    leave({ ...theirs, seconds: 90 })
+    const waits = rig.start(['build'])
+    await waits.says('waiting for ci-7')
+    waits.kill('SIGINT')
+    expect((await waits.ended).code).toBe(130)
+    // It is not ours to end.
+    expect([...registry.manifests.keys()]).toEqual([tag])
+    registry.fault = () => ({ status: 503 })
+    const since = registry.calls.length
+    const ran = await rig.vlb(['build'])
+    expect(ran.code, ran.all).toBe(0)
+    expect(registry.calls.slice(since).filter(({ path }) => path.includes('lease-'))).toEqual([])
   },
-  needs,
 )

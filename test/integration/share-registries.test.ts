@@ -295,3 +295,25 @@ registryTest('a registry that is killed in the middle of a push: the next one en
   b.layer('30_c', 'dd if=/dev/urandom of=/c bs=1M count=24 2>/dev/null')
   expect(await b.build()).toEqual(['10_a pulled', '20_b pulled', '30_c pulled'])
 })
+
+registryTest('entries that a registry wrote half when it was killed are written again', {}, async (rig, registry) => {
+  const below = join(registry.data, 'docker/registry/v2/repositories/team/web')
+  const links = (pattern: string) => {
+    const found = rig.tool('find', below, '-path', pattern, '-name', 'link').trim().split('\n')
+    expect(found.length, pattern).toBeGreaterThan(1)
+    return found
+  }
+  const again = async (clone: string) => {
+    await registry.stop('SIGKILL')
+    await registry.run()
+    await rig.ok('push')
+    expect(await new Clone(rig, clone).build()).toEqual(pulled)
+  }
+  await rig.ok('push')
+  // Of what it writes, the length comes last. Blobs are looked for where there is no manifest yet.
+  for (const path of links('*/_layers/*')) truncateSync(path)
+  rig.tool('rm', '-r', join(below, '_manifests/tags'))
+  await again('b')
+  for (const path of links('*/_manifests/*')) truncateSync(path)
+  await again('c')
+})
