@@ -42,7 +42,7 @@ function rootPartition(lab: Lab, project: Project): Partition {
 }
 
 function packageRows(lab: Lab, project: Project, plain: PlainRoot): Row[] {
-  const samples = takeTurns(4, {
+  const samples = takeTurns(6, {
     layer: (round) => {
       project.layer(packages, packageScript(round))
       project.commit()
