@@ -189,6 +189,8 @@ hostile(
       IFS: '/',
       UID: '1234',
       PATH2: 'a b\tc',
+      // As variables of ours might be called.
+      ...{ script: 'other', variable: 'v', in: '1', out: '2', REPLY: 'left' },
     }
     const names = Object.keys(values)
     rig.project({

@@ -4,18 +4,20 @@
 #
 # usage: in-image.sh IN OUT SCRIPT VARIABLE=VALUE...; IN, OUT: descriptors, of what the script has for its standard input and
 # output. Ours are pipes to the process that leaves the host.
-in=$1 out=$2 script=$3
-shift 3
+in=$1 out=$2
 # All that is needed of the host is in memory.
 echo && read -r && [ "$REPLY" = left ] || exit 70
 exec <&"$in" >&"$out" {in}<&- {out}>&-
 # Of bash itself; not for the script.
 export -n PWD OLDPWD SHLVL LC_ALL
 cd /mnt || exit 70
-# bash lets nobody set the first three; they are in the environment already.
-for variable; do [[ $variable == @(UID|EUID|PPID)=* ]] || export "${variable?}"; done
+# Not by a variable of ours: it could be one of these. bash lets nobody set the first three, which are in the environment already.
+while (($# > 3)); do
+  [[ $4 == @(UID|EUID|PPID)=* ]] || export "${4?}"
+  set -- "$1" "$2" "$3" "${@:5}"
+done
 # Always by exec: a bash of the host's that stayed would have files of the host open, which its equals could write to.
-[ -z "$script" ] || exec "./$script"
+[ -z "$3" ] || exec "./$3"
 if [ -e /run/vlb-record/rc ]; then
   [ -x /bin/bash ] || { echo 'git vlb: to record, the image needs /bin/bash' >&2 && exit 70; }
   exec /bin/bash --rcfile /run/vlb-record/rc

@@ -3,7 +3,7 @@
 
 # Runs a build-layer script inside the image.
 action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETER VARIABLE=VALUE...
-  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point used before found='' way_out
+  local work=$1 start=$2 size=$3 type=$4 network=$5 name=$6 script=$7 interpreter=$8 ns=$1/ns status option=() session=() made=() made_files=() lent='' point used before found=''
   shift 8
   meanwhile() {
     meanwhile() { :; }
@@ -24,7 +24,6 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   lend_devices "$start"
   forbid_services
   [ "$network" = none ] && option=(--net)
-  wait "$way_out"
   # A shell controls its terminal, so that ^C and ^Z reach what runs in it.
   [ -z "$script" ] && [ -t 0 ] && session=(setsid --ctty)
   # A PID namespace of its own: daemons that the script leaves behind end with it, before anything is unmounted. The
@@ -33,6 +32,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
     "${session[@]}" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" "$@" {from_daemon}<&- {to_daemon}>&-
   status=$?
   tell_limits
+  [ -s "$ns/left" ] || die VLB_HOST_KERNEL "cannot set up the sandbox for the script; see the log for what failed"
   sound_root
   [ "$status" = 0 ] || tell_free
   return_dns
@@ -49,8 +49,6 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
 
 # All that the image is not needed for, while its disk is being attached.
 prepare() { # WORK
-  find_way_out >"$1/ns/way-out" &
-  way_out=$!
   lay_out_dev "$1/ns"
   copy_dns
   lend_secrets
@@ -98,7 +96,7 @@ inside() { # WORK NETWORK HOSTNAME DNS_FILE SCRIPT LENT VARIABLE=VALUE...
   # script's process is made before, without them, and waits. This one keeps them, which keeps the script from looking into
   # it (ptrace(2)): the host's files that it has open could be written to.
   exec {in}<&0 {out}>&1
-  coproc leaver { read -r && leave_host "$1/ns/way-out" && echo left; }
+  coproc leaver { leave_host "$1/ns"; }
   # Copies: bash closes the originals in what it starts.
   exec {from}<&"${leaver[0]}" {to}>&"${leaver[1]}"
   become=(env -i "${numbers[@]}" setpriv --bounding-set "$kept_powers" --inh-caps -all --ambient-caps -all --
@@ -130,6 +128,8 @@ list_mounts() { # WORK
   local node here work
   in_table "$PWD" && here=$in_table
   in_table "$1" && work=$in_table
+  # First, so that nothing of this table is in it.
+  echo "/ $work/ns/host none rbind"
   echo "proc $here/proc proc nosuid,nodev,noexec"
   echo "sysfs $here/sys sysfs ro,nosuid,nodev,noexec"
   echo "$work/ns/dev $here/dev none bind,nosuid,nodev,noexec"
@@ -166,10 +166,10 @@ in_table() { # PATH; sets `in_table` to how fstab(5) has it
   in_table=${in_table//$'\t'/\\011}
 }
 
-# What a script will have as /dev, but for what is mounted in there.
+# What a script will have as /dev, but for what is mounted in there; and the place for leave_host's view.
 lay_out_dev() { # NS
   local node
-  mkdir "$1/dev" "$1/dev/pts" "$1/dev/shm"
+  mkdir "$1/host" "$1/dev" "$1/dev/pts" "$1/dev/shm"
   for node in "${nodes[@]}"; do : >"$1/dev/$node"; done
   ln -s pts/ptmx /proc/self/fd "$1/dev/"
   ln -s fd/0 "$1/dev/stdin"
@@ -177,29 +177,16 @@ lay_out_dev() { # NS
   ln -s fd/2 "$1/dev/stderr"
 }
 
-# Makes the image the root of this mount namespace and unmounts the host. A chroot alone would not do: root gets out of
-# one. Once the image is the root, the host's programs are only found below the old root, with paths that no longer
-# fit, so the last of them, umount, is started by its dynamic loader, told where its libraries are now.
-leave_host() { # FILE that find_way_out wrote
-  local way
-  mapfile -t way <"$1"
+# Makes the image the root of this mount namespace and unmounts the host, once it is sent a line. A chroot alone would not do:
+# root gets out of one. What is started when the image is the root takes files of the image, wherever it lies itself: the
+# dynamic loader /etc/ld.so.preload, umount(8) /sbin/umount.ext4. So what unmounts is started before, with another view of
+# the host's files for its root, which pivot_root(2) leaves alone and which goes with all else of the host. NS/left then has a
+# line.
+leave_host() { # NS
+  local image left
+  exec {image}<. {left}>"$1/left"
   # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
-  pivot_root . mnt && cd / && "/mnt${way[0]}" --library-path "${way[1]}" "/mnt${way[2]}" -l /mnt && return
-  echo 'git vlb: cannot leave the host file system' >&2
-  return 70
-}
-
-# Prints the dynamic loader, the folders of the libraries as they will be below /mnt, and umount.
-find_way_out() {
-  local file program loader='' folders=() found libraries
-  program=$(type -P umount)
-  while read -r file; do
-    [[ $file =~ (/[^ ]+) ]] || continue
-    file=${BASH_REMATCH[1]}
-    [ -n "$loader" ] || [[ $file != */ld*.so* ]] || loader=$file
-    folders+=("${file%/*}")
-  done < <(ldd "$program")
-  mapfile -t found < <(realpath -- "$program" "$loader" "${folders[@]}")
-  printf -v libraries '/mnt%s:' "${found[@]:2}"
-  printf '%s\n' "${found[1]}" "${libraries%:}" "${found[0]}"
+  { read -r && pivot_root . mnt && echo; } |
+    chroot "$1/host" "$BASH" -c 'read -r && umount -i -c -l -- "/proc/self/fd/$1/mnt" && echo >&"$2" && echo left' bash "$image" "$left" ||
+    echo 'git vlb: cannot leave the host file system' >&2
 }

@@ -66,9 +66,8 @@ ask_rpm() { # INTO
   [ -n "$program" ] || { echo "the image has an rpm database, but no rpm to read it" >>"$1/problem" && return; }
   for file in "${files[@]}"; do bytes=$((bytes + $(stat -c %s -- "$file"))); done
   ((bytes <= 16 * most)) || { echo "the image's rpm database is larger than 512 MiB" >>"$1/problem" && return; }
-  mkdir -p "$ns/ask/src" "$ns/ask/ns/dns" "$ns/ask/ns/secrets"
+  mkdir -p "$ns/ask/src" "$ns/ask/ns/dns" "$ns/ask/ns/secrets" "$ns/ask/ns/probe"
   lay_out_dev "$ns/ask/ns"
-  find_way_out >"$ns/ask/ns/way-out"
   mount -t tmpfs -o "size=$((bytes + most * 2)),mode=0755,nosuid,nodev" ask "$ns/ask/src" && mkdir "$ns/ask/src/db" || return
   cp -- "${files[@]}" "$ns/ask/src/db/"
   ln -s "$ns/root" "$ns/ask/ns/root"
