@@ -31,9 +31,12 @@ enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
   make_groups "$3"
   printf -v groups_line '%s\n' "$lacking" "${groups[@]}"
   apart=(unshare --mount --pid --fork --kill-child --propagation private -- "$BASH" "$0" supervise "$1" "$2" "$groups_line" "${@:4}")
+  # Of lend_devices; read even when it is gone.
+  exec {lent}<>"$1/lent"
   if [ "$4" = shell ]; then
-    "${apart[@]}"
+    "${apart[@]}" {lent}<&-
     status=$?
+    detach_lent
   else
     piped "${apart[@]}"
   fi
@@ -46,11 +49,26 @@ enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
   exit "$status"
 }
 
+# What a script told the kernel to keep, where nobody lived to take it back. Such a device is known by the file behind it.
+detach_lent() {
+  local device backing
+  while read -r device backing; do
+    [ "$(lent_device "$device")" != "$device $backing" ] || losetup --detach "$device"
+  done <&"$lent"
+}
+
+lent_device() { # DEVICE; prints what it is, in one line
+  losetup --list --noheadings --raw --output NAME,BACK-MAJ:MIN,BACK-INO -- "$1" 2>/dev/null
+}
+
 piped() { # COMMAND...; sets `status`
   # What we are given as standard error may be a socket, which opens for nobody who writes to /dev/stderr: by way of
-  # cat it is a pipe.
+  # cat it is a pipe. That also outlives us, should we be killed, until all that may write to it is gone.
   {
-    "$@" 2>&1 >&4 4>&- | cat >&2 4>&-
+    "$@" 2>&1 >&4 4>&- {lent}<&- | {
+      cat >&2
+      detach_lent
+    } 4>&-
     status=${PIPESTATUS[0]}
   } 4>&1
 }

@@ -1,6 +1,6 @@
 // An image that has files ready for the programs of the host that still run when it has become the root: none is taken.
-import { existsSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { expect } from 'vitest'
 import { leavesHostAlone } from '../rig/host-state.ts'
 import { type Rig, rigTest } from '../rig/rig.ts'
@@ -54,3 +54,50 @@ rigTest('a host that cannot be left: that is told as what it is, and no script r
   expect(ran.stderr).toMatch(/error: .*sandbox/)
   expect(await rig.vlb(['build'])).toMatchObject({ code: 0 })
 })
+
+/** What perl takes, to be started from the layer's folder. */
+function putPerl(rig: Rig, folder: string): string {
+  const perl = rig.tool('sh', '-c', 'command -v perl').trim()
+  const files = [perl, ...[...rig.tool('ldd', perl).matchAll(/(\/\S+) \(0x/g)].map((match) => match[1] ?? '')]
+  for (const path of files) {
+    mkdirSync(rig.path(folder, 'perl'), { recursive: true })
+    copyFileSync(path, rig.path(folder, 'perl', basename(path)))
+  }
+  const loader = files.find((path) => /\/ld[^/]*$/.test(path)) ?? ''
+  return `./perl/${basename(loader)} --library-path perl ./perl/perl`
+}
+
+const lent = 'cd /mnt; for device in /dev/vlb*; do [ -b $device ] || continue'
+
+rigTest(
+  'the devices that GRUB is lent cannot be written to, and go, whatever the kernel is told of them',
+  async (rig) => {
+    const before = rig.tool('losetup', '--list')
+    rig.project({ '10_a': 'mkdir -p /usr/sbin; touch /usr/sbin/grub-probe', '20_b': '' })
+    const perl = putPerl(rig, '20_b')
+    // struct loop_info64 (linux/loop.h): the flags are at byte 52; LOOP_GET_STATUS64, LOOP_SET_STATUS64.
+    writeFileSync(
+      rig.path('20_b/stay.pl'),
+      `open(my $f, "+<", $ARGV[0]) or die "open: $!"; my $status = "\\0" x 232; ioctl($f, 0x4C05, $status) or die "get: $!";
+substr($status, 52, 4) = pack("L", 0); ioctl($f, 0x4C04, $status) and print "told\\n";`,
+    )
+    rig.layer(
+      '20_b',
+      `${lent}\n  dd if=$device bs=512 count=1 of=/dev/null && echo read\n  dd if=/dev/zero of=$device bs=512 count=1 && echo WRITTEN\n  ${perl} stay.pl $device\ndone; true`,
+    )
+    rig.commit()
+    await rig.ok('build')
+    const log = await rig.ok('log', '20_b')
+    expect(log).toMatch(/^read$/m)
+    expect(log).toMatch(/^told$/m)
+    expect(log).not.toContain('WRITTEN')
+    expect(rig.tool('losetup', '--list')).toBe(before)
+
+    rig.layer('20_b', `${lent}\n  ${perl} stay.pl $device\ndone; echo waits; sleep 100`)
+    const running = rig.start(['build'])
+    await running.says('waits')
+    running.kill('SIGKILL')
+    await running.ended
+    await expect.poll(() => rig.tool('losetup', '--list')).toBe(before)
+  },
+)

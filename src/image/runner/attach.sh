@@ -86,6 +86,15 @@ detach() {
   wait "$daemon_pid" || die VLB_KILLED "qemu-storage-daemon ended with status $? before all was written"
 }
 
+# A loop device that frees itself when nobody has it open any more: told to go while it is held open, it does so later.
+# In between nothing may end us. Sets `device` and `hold`.
+loop_device() { # FILE OPTION...
+  : >"$ns/settling"
+  device=$(losetup --find --show "${@:2}" -- "$1") && exec {hold}<"$device" && losetup --detach "$device"
+  rm -- "$ns/settling"
+  [ -n "$device" ]
+}
+
 disk_size() { # prints bytes
   if [ -b "$disk" ]; then blockdev --getsize64 "$disk"; else stat -c %s -- "$disk"; fi
 }

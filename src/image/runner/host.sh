@@ -38,15 +38,6 @@ action_disk() { # WORK SOURCE SCRIPT VARIABLE=VALUE...
   tell "exit $status"
 }
 
-# A loop device that frees itself when nobody has it open any more: told to go while it is held open, it does so later.
-# In between nothing may end us. Sets `device` and `hold`.
-loop_device() { # FILE OPTION...
-  : >"$ns/settling"
-  device=$(losetup --find --show "${@:2}" -- "$1") && exec {hold}<"$device" && losetup --detach "$device"
-  rm -- "$ns/settling"
-  [ -n "$device" ]
-}
-
 # Holds the device in `hold` open until the script is gone, and nothing else that is open here: growpart calls partx while it
 # has a lock on the disk, which udev would wait for.
 keep_open() {

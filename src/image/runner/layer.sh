@@ -21,7 +21,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   lend_dns
   lend_caches "$work"
   lend_binds "$work"
-  lend_devices "$start"
+  lend_devices "$work" "$start"
   forbid_services
   [ "$network" = none ] && option=(--net)
   # A shell controls its terminal, so that ^C and ^Z reach what runs in it.
@@ -31,6 +31,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   limited unshare --mount --pid --ipc --uts "${option[@]}" "${own_group[@]}" --fork --kill-child --propagation private -- \
     "${session[@]}" "$BASH" "$0" inside "$work" "$network" "$name" "$dns_file" "$script" "$lent" "$@" {from_daemon}<&- {to_daemon}>&-
   status=$?
+  return_devices
   tell_limits
   [ -s "$ns/left" ] || die VLB_HOST_KERNEL "cannot set up the sandbox for the script; see the log for what failed"
   sound_root

@@ -2,6 +2,8 @@
 # The other partitions of the disk, and folders, mounted where fstab and directives say.
 
 points=() trimmed=()
+# Loop devices that were lent, by the process that holds them.
+declare -A holders=()
 # Block devices of what is mounted, by where it starts on the disk.
 declare -A device_at=()
 
@@ -99,16 +101,34 @@ lend() { # SOURCE PLACE; PLACE: below the image's root
 }
 
 # GRUB looks for the devices of file systems and reads them, to find out what it calls them; and without links by UUID it
-# would write the devices' names on this host into its menu. So an image that has it sees those of its own file systems.
-lend_devices() { # START; of the root
-  local node uuid found
+# would write the devices' names on this host into its menu. So an image that has it sees devices with its own file systems:
+# others than those that are mounted, and read-only, for who may write to a loop device may also tell it what to do.
+lend_devices() { # WORK START; of the root
+  local node uuid found device hold='' offset size
   find_within "$root" /usr/sbin && { [ -e "$found/grub-probe" ] || [ -e "$found/grub2-probe" ]; } || return 0
-  device_at[$1]=$(findmnt -nvo SOURCE -- "$root")
+  device_at[$2]=$(findmnt -nvo SOURCE -- "$root")
   for node in "${device_at[@]}"; do
-    lend "$node" "/dev/vlb${node##*/loop}"
-    lend "vlb${node##*/loop}" "$node"
-    uuid=$(blkid -p -o value -s UUID -- "$node")
-    [ -z "$uuid" ] || lend "../../vlb${node##*/loop}" "/dev/disk/by-uuid/$uuid"
+    read -r offset size < <(losetup --list --noheadings --raw --output OFFSET,SIZELIMIT -- "$node")
+    loop_device "$disk" --read-only --offset "$offset" --sizelimit "$size" || die VLB_HOST_KERNEL "cannot make a loop device for GRUB; see the log"
+    # By its number it could be somebody else's if it were free before the script has ended.
+    sleep infinity <&"$hold" &
+    holders[$!]=$device
+    exec {hold}<&-
+    lent_device "$device" >>"$1/lent"
+    lend "$device" "/dev/vlb${device##*/loop}"
+    lend "vlb${device##*/loop}" "$node"
+    uuid=$(blkid -p -o value -s UUID -- "$device")
+    [ -z "$uuid" ] || lend "../../vlb${device##*/loop}" "/dev/disk/by-uuid/$uuid"
+  done
+}
+
+# The script may have told the kernel that they are to stay.
+return_devices() {
+  local pid
+  for pid in "${!holders[@]}"; do
+    losetup --detach "${holders[$pid]}"
+    kill "$pid"
+    wait "$pid" 2>/dev/null
   done
 }
 
