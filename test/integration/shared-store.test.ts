@@ -236,3 +236,25 @@ rigTest(
   },
   ['root', 'fuse', 'loop', 'tool:sudo', 'tool:useradd', 'tool:setpriv', 'tool:busybox', 'tool:mke2fs'],
 )
+
+rigTest('a set-user-id program that a script puts into a cache is out of reach of other users', async (rig) => {
+  const script = '# vlb: cache /var/cache/x\ncp /bin/busybox /var/cache/x/it && chmod 4755 /var/cache/x/it'
+  rig.project({ '10_a': script })
+  rig.commit()
+  // As with a repository below a home folder that others may look into.
+  rig.tool('chmod', '755', rig.folder)
+  const asNobody = (path: string) => () =>
+    rig.tool('setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--', 'ls', path)
+  await rig.build()
+  const program = rig.tool('find', rig.store('caches'), '-perm', '-4000').trim()
+  expect(program).toContain('/it')
+  asNobody(rig.repo)()
+  expect(asNobody(program)).toThrow()
+  // What an earlier git vlb laid out is closed by the next build.
+  for (const folder of ['caches', 'tmp']) chmodSync(rig.store(folder), 0o755)
+  asNobody(program)()
+  rig.layer('20_b', 'true')
+  await rig.build()
+  expect(asNobody(program)).toThrow()
+  expect(asNobody(rig.store('tmp'))).toThrow()
+})
