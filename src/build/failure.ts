@@ -79,8 +79,9 @@ function failureError(step: Step, failed: Failed, lastLines: readonly string[], 
       },
     )
   }
-  const how =
-    failed.exitCode > 128 ? `was killed by signal ${failed.exitCode - 128}` : `ended with status ${failed.exitCode}`
+  // A shell adds 128 to the number of a signal, of which there are 64 (signal(7)); 255 is a status of its own.
+  const signal = failed.exitCode - 128
+  const how = signal > 0 && signal <= 64 ? `was killed by signal ${signal}` : `ended with status ${failed.exitCode}`
   const log = `whole log: git vlb log ${step.name}`
   const reason = [limitHint(failed.limits), spaceHint(failed.free, lastLines, disk)].filter(Boolean).join('; ')
   return new VlbError('VLB_LAYER_FAILED', `${script} ${how}`, { hint: reason === '' ? log : `${reason}; ${log}` })

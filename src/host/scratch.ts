@@ -109,8 +109,9 @@ export class Scratch {
   /** Removes all that is left, now. Nothing can be had of it from then on. */
   async close(): Promise<void> {
     this.#closed = true
-    // The last is the first that was made, the lock.
-    for (const path of this.#paths.reverse()) await rm(path, { recursive: true, force: true })
+    // The last is the first that was made, the lock. What root made in them may be beyond us;
+    // but who waits for the janitor must not wait for ever.
+    for (const path of this.#paths.reverse()) await rm(path, { recursive: true, force: true }).catch(() => {})
     this.#paths = []
     await (await this.#owner?.catch(() => undefined))?.held.close()
     this.#owner = undefined

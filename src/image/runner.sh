@@ -42,9 +42,10 @@ enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
   fi
   remove_groups
   # What root made in there, the user who owns WORK could not remove; nor root, where the script made it immutable.
-  rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch" 2>/dev/null || {
-    chattr -R -f -i -a -- "$1/src" "$1/include" "$1/scratch" 2>/dev/null
-    rm -rf --one-file-system -- "$1/src" "$1/include" "$1/scratch"
+  local made=("$1/src" "$1/include" "$1/scratch" "$1/record")
+  rm -rf --one-file-system -- "${made[@]}" 2>/dev/null || {
+    chattr -R -f -i -a -- "${made[@]}" 2>/dev/null
+    rm -rf --one-file-system -- "${made[@]}"
   }
   exit "$status"
 }
@@ -83,7 +84,9 @@ supervise() { # WORK ATTACH GROUPS ACTION ARGUMENT...
   take_groups "$3"
   shift 4
   if [ "$action" = shell ]; then
-    exec 3<"$work/tether" {answers}>"$work/answers"
+    # Opened to read alone, a fifo whose writer has gone meanwhile would be waited for without end (fifo(7)).
+    exec 4<>"$work/tether" {answers}>"$work/answers"
+    exec 3<"$work/tether" 4>&-
   else
     exec 3<&0 </dev/null
   fi

@@ -67,6 +67,8 @@ export async function startAction(
   // The runner lives as long as its standard input is open.
   const stop = () => child.stdin?.end()
   options.signal.addEventListener('abort', stop, { once: true })
+  // It may have fired while sudo was asked.
+  if (options.signal.aborted) stop()
   child.stderr?.on('data', options.onOutput)
   const ended = child.ended.finally(() => {
     options.signal.removeEventListener('abort', stop)

@@ -42,6 +42,8 @@ export async function shellInImage(
   pipe.write('go\n')
   const stop = () => pipe.destroy()
   options.signal.addEventListener('abort', stop, { once: true })
+  // It may have fired while sudo was asked.
+  if (options.signal.aborted) stop()
   try {
     const ended = await (options.terminal ? inTerminal(command) : spawnInteractive(command.tool, command.args))
     const answers = await readFile(join(work, 'answers'), 'utf8').catch(() => '')

@@ -79,6 +79,25 @@ rigTest('cache: two builds at once do not get into each other', async (rig) => {
   expect(rig.readFromImage(rig.path('build/2.qcow2'), '/seen')).toMatch(/^(1\n)?2\n$/)
 })
 
+rigTest('cache: what cannot be copied for a second build is not shared with it either', async (rig) => {
+  const hold = await rig.hold()
+  rig.project({
+    '10_a': `# vlb: cache /cache\n# vlb: env N\necho $N >>/cache/list; ${hold.line}; cp /cache/list /seen`,
+  })
+  const fails = rig.path('../fails')
+  rig.write({ '../fails': '#!/bin/sh\nexit 1\n' })
+  rig.tool('chmod', '755', fails)
+  const first = rig.start(['build', '--env', 'N=1', '-o', 'build/1.qcow2'])
+  await hold.reached()
+  const by = ['unshare', '--mount', 'sh', '-c', 'mount --bind "$0" "$(command -v cp)" && exec "$@"', fails]
+  const second = rig.start(['build', '--env', 'N=2', '-o', 'build/2.qcow2'], { by })
+  await expect.poll(() => hold.calls).toBe(2)
+  hold.release()
+  expect([(await first.ended).code, (await second.ended).code]).toEqual([0, 0])
+  expect(rig.readFromImage(rig.path('build/1.qcow2'), '/seen')).toBe('1\n')
+  expect(rig.readFromImage(rig.path('build/2.qcow2'), '/seen')).toBe('2\n')
+})
+
 rigTest('include: read-only, as git holds it, and part of the key of those who include it', async (rig) => {
   const script =
     '# vlb: include common/lib.sh\n# vlb: include common/data\n. "$VLB_INCLUDE/common/lib.sh"; cat "$VLB_INCLUDE/common/data/x" >>/out; touch "$VLB_INCLUDE/common/new" || echo read-only >>/out'

@@ -108,11 +108,12 @@ echo changed > file; echo x > "$TMPDIR/x"`,
 rigTest('mounts and processes that it leaves are gone, and what was written to them is there', async (rig) => {
   const marker = `vlb-left-${process.pid}-${Date.now()}`
   rig.project({
-    '10_left': modify(`mkdir m m/inner 2>/dev/null || true
-mount -t ext4 "$VLB_PARTITION_1" m
-echo left > m/left; mkdir m/sub; mount -t tmpfs none m/sub
-(setsid sh -c 'trap "" TERM HUP; cd m; exec > held; echo held; sleep 1000 # ${marker}' &)
-while [ ! -s m/held ]; do sleep 0.05; done`),
+    // mountinfo writes a blank as three digits.
+    '10_left': modify(`m='my 1st'; mkdir "$m"
+mount -t ext4 "$VLB_PARTITION_1" "$m"
+echo left > "$m/left"; mkdir "$m/sub"; mount -t tmpfs none "$m/sub"
+(setsid sh -c 'trap "" TERM HUP; cd "$1"; exec > held; echo held; sleep 1000 # ${marker}' sh "$m" &)
+while [ ! -s "$m/held" ]; do sleep 0.05; done`),
     '20_b': 'cat /left /held',
   })
   rig.commit()

@@ -393,6 +393,8 @@ rigTest('a script killed by a signal, and one that lacks its interpreter', async
   rig.commit()
   const killed = await rig.vlb(['build'])
   expect([killed.code, killed.stderr]).toEqual([1, expect.stringContaining('was killed by signal 9')])
+  rig.layer('10_a', 'exit 255')
+  expect((await rig.vlb(['build'])).stderr).toContain('10_a/build-layer ended with status 255')
   rig.write({ '10_a/build-layer': '#!/usr/bin/perl\n' })
   const lacking = await rig.vlb(['build'])
   expect([lacking.code, lacking.stderr]).toEqual([2, expect.stringContaining('wants /usr/bin/perl as its interpreter')])

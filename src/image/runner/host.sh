@@ -179,7 +179,7 @@ unmount_since() { # IDS
   while read -r id _ _ _ place _; do
     grep -qxF "$id" <<<"$1" || printf '%s\n' "$place"
   done </proc/self/mountinfo | tac | while IFS= read -r place; do
-    place=$(printf %b "$place")
+    place=$(decoded "$place")
     # In a subshell: told by what it prints.
     sync -f -- "$place" >&2 || printf lost
     umount -- "$place" >&2 || echo "git vlb: $place stays mounted" >&2

@@ -73,7 +73,10 @@ lend_caches() { # WORK
   while IFS=$'\t' read -r how folder target; do
     if [ "$how" = copy ]; then
       mkdir -p "$1/scratch"
-      cp -a --reflink=auto -- "$folder" "$1/scratch/cache$((++at))" && folder=$1/scratch/cache$at
+      # What cannot be copied, such as a file that goes meanwhile, is not in this cache. Never is it the other build's own.
+      cp -a --reflink=auto -- "$folder" "$1/scratch/cache$((++at))"
+      folder=$1/scratch/cache$at
+      mkdir -p "$folder"
     fi
     place=$(within "$root" "$target") || die VLB_DISK "$target in the image is a loop of links"
     deep_mount_point "$place"

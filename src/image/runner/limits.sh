@@ -27,6 +27,11 @@ make_groups() { # MEMORY
   [ "$1" = "~$memory" ] || lacking=memory
 }
 
+# A path of mountinfo, where a blank is \040 (proc_pid_mountinfo(5)): printf would take a digit behind that for one of its.
+decoded() { # PATH
+  printf %b "${1//\\0/\\00}"
+}
+
 # Sets `parents`: the folders in which groups for memory and processes can be made, one for both in the second version.
 find_parents() {
   local id paths place root at controllers own='' memory='' pids='' unified='' line
@@ -40,10 +45,10 @@ find_parents() {
   done </proc/self/cgroup 2>/dev/null
   while read -r _ _ _ root place line; do
     case $line in
-      *' - cgroup2 '*) mounted[unified]=$(printf %b "$place") top[unified]=$root ;;
+      *' - cgroup2 '*) mounted[unified]=$(decoded "$place") top[unified]=$root ;;
       *' - cgroup '*)
         for id in memory pids; do
-          case ,${line##* }, in *,"$id",*) mounted[$id]=$(printf %b "$place") top[$id]=$root ;; esac
+          case ,${line##* }, in *,"$id",*) mounted[$id]=$(decoded "$place") top[$id]=$root ;; esac
         done
         ;;
     esac
