@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import { checksFolder } from '../core/checks.ts'
 import { type Config, configFile } from '../core/config.ts'
-import { hasErrorCode, VlbError } from '../core/errors.ts'
+import { hasErrorCode, printable, VlbError } from '../core/errors.ts'
 import { type TreeId, treeId } from '../core/ids.ts'
 import { isLayerName, type Layer, type TreeEntry } from '../core/layer.ts'
 import { checkLayers, type Source } from '../core/plan.ts'
@@ -60,6 +60,11 @@ export async function openProject(cwd: string, signal: AbortSignal): Promise<Pro
   const root = configured
     ? resolve(repo.worktree ?? repo.commonDir, expandHome(configured))
     : join(repo.commonDir, 'vlb')
+  if (/\p{Cc}/u.test(root)) {
+    throw new VlbError('VLB_USAGE', `the path of the store holds control characters: ${printable(root)}`, {
+      hint: 'rename that folder, or use another store: git config vlb.store PATH',
+    })
+  }
   const prefix = relative(repo.worktree ?? folder, folder)
   const store = new LocalStore(root, { commonDir: repo.commonDir, prefix })
   return { repo, folder, prefix, settings, store, signal, recovered }

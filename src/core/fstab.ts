@@ -31,7 +31,13 @@ export function parseFstab(text: string): FstabEntry[] {
     const source = parseSource(name)
     const target = mountPath(unescaped(second))
     if (source && target)
-      entries.push({ source, target, options: options.split(',').filter(Boolean), line: index + 1, text: name })
+      entries.push({
+        source,
+        target,
+        options: unescaped(options).split(',').filter(Boolean),
+        line: index + 1,
+        text: name,
+      })
   }
   return entries
 }

@@ -63,10 +63,13 @@ const looks: Record<ImageFormat, Look> = {
     const head = await read(0, 512)
     if (head.length < 512 || foreignFormat(head) !== 'VMDK' || head.readBigUInt64LE(12) === 0n)
       return 'is no sparse VMDK'
-    const at = Number(head.readBigUInt64LE(28)) * 512
-    const length = Math.min(Number(head.readBigUInt64LE(36)) * 512, 2 ** 20)
-    const description = Number.isSafeInteger(at) ? (await read(at, length)).toString('latin1') : ''
-    const alone = /^\s*parentCID\s*=\s*ffffffff\s*$/im.test(description) && !/parentFileNameHint/i.test(description)
+    // qemu looks for a parent in these sectors, wherever the header says that the description is.
+    const [at, length] = [512, 20 * 512]
+    const description = (await read(at, length)).toString('latin1')
+    const alone =
+      head.readBigUInt64LE(28) * 512n === BigInt(at) &&
+      /^\s*parentCID\s*=\s*ffffffff\s*$/im.test(description) &&
+      !/parentFileNameHint/i.test(description)
     return alone ? undefined : 'names another file'
   },
   // 1: dynamic, 2: fixed; others differ from a parent.

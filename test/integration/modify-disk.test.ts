@@ -105,6 +105,31 @@ echo changed > file; echo x > "$TMPDIR/x"`,
   expect(rig.read('20_see/file')).toBe('of the layer\n')
 })
 
+rigTest(
+  'a file system beside the root is damaged: the layer that finds it is refused as one on a damaged disk',
+  async (rig) => {
+    rig.project({
+      '10_data': modify(`vlb-resize 100M
+echo 'size=40M' | sfdisk --quiet --no-reread --force --append "$3" 2>&1
+part=$(vlb-partition 2)
+mke2fs -q -t ext4 -b 1024 -L data "$part"
+for what in 'Block bitmap' 'Inode bitmap'; do
+  block=$(dumpe2fs "$part" 2>/dev/null | sed -n "s/^ *$what at \\([0-9]*\\).*/\\1/p" | head -n 1)
+  dd if=/dev/urandom of="$part" bs=1024 seek="$block" count=1 conv=notrunc status=none
+done
+mount -t ext4 -o nodev "$VLB_PARTITION_1" root
+echo 'LABEL=data /data ext4 defaults 0 2' > root/etc/fstab
+umount root`),
+      '20_b': 'i=0; while [ $i -lt 2000 ]; do echo x > /data/file$i || break; i=$((i+1)); done; true',
+    })
+    rig.write({ '10_data/root/keep': '' })
+    rig.commit()
+    const ran = await rig.vlb(['build'])
+    expect(ran.code, ran.all).toBe(2)
+    expect(ran.stderr).toContain("the image's file system at /data is damaged")
+  },
+)
+
 rigTest('mounts and processes that it leaves are gone, and what was written to them is there', async (rig) => {
   const marker = `vlb-left-${process.pid}-${Date.now()}`
   rig.project({

@@ -239,6 +239,31 @@ describe('builds', () => {
     expect(rig.readFromImage(`${place}/build/image.qcow2`, '/motd')).toBe('changed\n')
   })
 
+  rigTest('where the path holds a colon, a modify-disk script finds its helpers', async (rig) => {
+    project(rig)
+    rig.write({
+      '30_disk/modify-disk': '#!/bin/sh\nset -eu\nqemu-img create -f qcow2 "$2" 8G\n[ -b "$(vlb-partition 1)" ]\n',
+    })
+    rig.tool('chmod', '755', rig.path('30_disk/modify-disk'))
+    rig.commit()
+    const place = `${rig.folder}/a:b c`
+    git(rig, rig.folder, 'clone', '--quiet', rig.repo, place)
+    expect(await build(rig, place)).toEqual([...built, '30_disk built'])
+  })
+
+  rigTest('where the path of the store holds a tab: refused, with a way out', async (rig) => {
+    project(rig)
+    const place = `${rig.folder}/a\tb`
+    git(rig, rig.folder, 'clone', '--quiet', rig.repo, place)
+    const ran = await rig.vlb(['build'], { cwd: place })
+    expect(ran.code, ran.all).toBe(2)
+    expect(ran.stderr).toMatch(
+      /error: the path of the store holds control characters: .*\nhint: .*git config vlb.store/,
+    )
+    git(rig, place, 'config', 'vlb.store', `${rig.folder}/store`)
+    expect(await build(rig, place)).toEqual(built)
+  })
+
   rigTest('in a folder of the repository, from anywhere below it', async (rig) => {
     project(rig)
     mkdirSync(rig.path('images/web'), { recursive: true })

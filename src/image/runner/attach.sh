@@ -117,11 +117,15 @@ mount_options() { # FILESYSTEM: options for a root file system that is built on
 }
 
 # The kernel that finds a file system damaged stops writing to it (mount_options asks for that): what was written is lost.
-sound_root() {
-  local place options
+# Where fstab asks for `ro`, it is the mount that is read-only, not the file system.
+sound_disk() {
+  local place options what
   while read -r _ _ _ _ place options; do
-    [[ $place == */ns/root && ,${options##* }, =~ ,(ro|shutdown|emergency_ro), ]] || continue
-    die VLB_DISK "the image's file system is damaged: the kernel found errors in it and stopped writing to it"
+    [[ $place/ == */ns/@(root|others)/* && $options =~ ' - '(ext[234]|xfs|btrfs|f2fs)' ' ]] || continue
+    [[ ,${options##* }, =~ ,(ro|shutdown|emergency_ro), ]] || continue
+    what=$(decoded "$place")
+    if [[ $what == "$root"* ]]; then what=${what#"$root"}; else what=''; fi
+    die VLB_DISK "the image's file system${what:+ at $what} is damaged: the kernel found errors in it and stopped writing to it"
   done </proc/self/mountinfo
 }
 

@@ -7,7 +7,8 @@
 # has the names in WORK/SIDE/ORDER.
 action_diff() { # WORK APART START_A SIZE_A FILESYSTEM_A START_B SIZE_B FILESYSTEM_B; APART: never both mounted at once
   local work=$1 apart=$2 ns=$1/ns side order path attributes orders answers_b
-  local -A place=([a]="${*:3:3}" [b]="${*:6:3}") shown=() devices=() device_of=() top=()
+  local place_a=("${@:3:3}") place_b=("${@:6:3}")
+  local -A shown=() devices=() device_of=() top=()
   type -P getfattr >/dev/null || die VLB_HOST_TOOL "getfattr is not installed"
   attach "$work" "$work/a/layer.qcow2" qcow2 "$work/b/layer.qcow2" qcow2
   exec {orders}<"$work/orders" {answers_b}>"$work/b/answers" || die VLB_HOST_KERNEL "cannot read orders"
@@ -61,10 +62,10 @@ show() { # SIDE
     for other in "${!shown[@]}"; do umount -R -- "${top[$other]}" || die VLB_KILLED "a file system that was only read stays busy"; done
     shown=()
   fi
+  local root_place=("${place_a[@]}")
   disk=$ns/disk points=() trimmed=() device_at=()
-  [ "$1" = a ] || disk=$ns/second/disk
-  # shellcheck disable=SC2086 # three words
-  mount_to_read "$1" ${place[$1]}
+  [ "$1" = a ] || { disk=$ns/second/disk && root_place=("${place_b[@]}"); }
+  mount_to_read "$1" "${root_place[@]}"
   shown[$1]=$root
   top[$1]=$root
 }

@@ -157,16 +157,18 @@ show_partitions() { # NS TARGET
 
 # Process 1 of a modify-disk script's PID namespace.
 beside() { # WORK COMMAND...
-  local node
+  local node bin
   mount -t proc -o nosuid,nodev,noexec proc /proc || exit 70
   cd "$1/src" || exit 70
   show_partitions "$1/ns" ''
   for node in "$1"/ns/dev/disk0p*; do
     [ ! -e "$node" ] || export "VLB_PARTITION_${node##*p}=$node"
   done
-  PATH=$1/ns/bin:$PATH
+  # By a name without the path: a colon in that would end it.
+  exec {bin}<"$1/ns/bin"
+  PATH=/proc/1/fd/$bin:$PATH
   export -n PWD OLDPWD SHLVL LC_ALL
-  "${@:2}" </dev/null &
+  "${@:2}" </dev/null {bin}<&- &
   wait $!
   exit $?
 }

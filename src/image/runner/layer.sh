@@ -34,7 +34,7 @@ action_layer() { # WORK START SIZE FILESYSTEM NETWORK HOSTNAME SCRIPT INTERPRETE
   return_devices
   tell_limits
   [ -s "$ns/left" ] || die VLB_HOST_KERNEL "cannot set up the sandbox for the script; see the log for what failed"
-  sound_root
+  sound_disk
   [ "$status" = 0 ] || tell_free
   return_dns
   allow_services

@@ -53,10 +53,16 @@ describe('sources', () => {
 describe('lines', () => {
   test('escapes, tabs, comments, missing fields', () => {
     const text =
-      '# LABEL=a /a ext4\n\t LABEL=a\\040b\t/x\\040y\\134z//./  \nLABEL=a\nLABEL=b none swap\nLABEL=c /c ext4 ro,,noatime 0 0\r\n'
+      '# LABEL=a /a ext4\n\t LABEL=a\\040b\t/x\\040y\\134z//./  \nLABEL=a\nLABEL=b none swap\nLABEL=c /c btrfs ro,,subvol=@my\\040home 0 0\r\n'
     expect(parseFstab(text)).toEqual([
       { source: { by: 'label', value: 'a b' }, target: '/x y\\z', options: [], line: 2, text: 'LABEL=a b' },
-      { source: { by: 'label', value: 'c' }, target: '/c', options: ['ro', 'noatime'], line: 5, text: 'LABEL=c' },
+      {
+        source: { by: 'label', value: 'c' },
+        target: '/c',
+        options: ['ro', 'subvol=@my home'],
+        line: 5,
+        text: 'LABEL=c',
+      },
     ])
   })
 

@@ -44,6 +44,15 @@ function qcow2(change: (bytes: Buffer) => void): Buffer {
   return bytes
 }
 
+/** Its header names a description that is in order; qemu reads the other one. */
+function hidden(): Buffer {
+  const bytes = Buffer.concat([vmdk(`${alone}parentFileNameHint="/etc/shadow"\n`), Buffer.alloc(2 ** 16)])
+  const at = Math.floor(bytes.length / 512) - 20
+  bytes.write(alone, at * 512)
+  bytes.writeBigUInt64LE(BigInt(at), 28)
+  return bytes
+}
+
 const alone = 'version=1\nparentCID=ffffffff\n'
 
 test.each<[string, ImageFormat, Buffer, RegExp | undefined]>([
@@ -60,6 +69,7 @@ test.each<[string, ImageFormat, Buffer, RegExp | undefined]>([
   ['a VMDK with spaces', 'vmdk', vmdk('parentCID = FFFFFFFF\r\n'), undefined],
   ['a VMDK on a parent', 'vmdk', vmdk('parentCID=1234abcd\n'), /names another file/],
   ['a VMDK that names a parent', 'vmdk', vmdk(`${alone}parentFileNameHint="/etc/shadow"\n`), /names another file/],
+  ['a VMDK that hides one', 'vmdk', hidden(), /names another file/],
   ['a VMDK that is a description', 'vmdk', Buffer.from(`# Disk DescriptorFile\n${alone}`), /is no sparse VMDK/],
   ['a VMDK whose description is the disk', 'vmdk', vmdk(alone, 0n), /is no sparse VMDK/],
   ['a VDI', 'vdi', vdi(1), undefined],
