@@ -94,9 +94,11 @@ function withInstanceId(file: SeedFile | undefined, digest: string): { instanceI
   if (!isMap(document.contents)) return { instanceId, text: `instance-id: ${instanceId}\n` }
   try {
     document.set('instance-id', instanceId)
-    return { instanceId, text: document.toString() }
+    const text = document.toString()
+    mapping(text, 'it')
+    return { instanceId, text }
   } catch (error) {
-    // Names of anchors can be read that must not be written.
+    // Not all that can be read can be written, or is the same when it was: names of anchors, a second byte order mark.
     if (!(error instanceof Error)) throw error
     const what = `${file?.path}: no instance-id can be added to it: ${printable(error.message)}`
     throw wrong(what, `write it there: instance-id: ${instanceId}`)
@@ -128,11 +130,7 @@ function checkUserData(content: Buffer, path: string): void {
   // Packed with gzip: cloud-init unpacks it, and so need nobody else.
   if (content[0] === 0x1f && content[1] === 0x8b) return
   const text = content.toString('utf8')
-  if (text.startsWith('\ufeff'))
-    throw wrong(
-      `${path}:1:1: starts with a byte order mark`,
-      'save it as UTF-8 without one: cloud-init would not know what it is',
-    )
+  refuseMark(text, path)
   // As cloud-init does, which looks for the header behind leading white space.
   const lines = text.trimStart().split(/\r?\n/)
   const first = lines[0] ?? ''
@@ -143,6 +141,12 @@ function checkUserData(content: Buffer, path: string): void {
     throw wrong(`${path} has Windows line ends, with which no script runs`, `change them: sed -i 's/\\r$//' ${path}`)
   if (cloudConfig.test(first)) mapping(text, path)
   if (/^#cloud-config-archive\b/.test(first)) sequence(text, path)
+}
+
+function refuseMark(text: string, path: string): void {
+  if (!text.startsWith('\ufeff')) return
+  const hint = 'save it as UTF-8 without one: cloud-init would not know what it is'
+  throw wrong(`${path}:1:1: starts with a byte order mark`, hint)
 }
 
 function checkHeader(line: string, path: string, number: number): void {
@@ -188,6 +192,7 @@ function sequence(text: string, path: string): void {
 }
 
 function yamlData(text: string, path: string): unknown {
+  refuseMark(text, path)
   const lines = new LineCounter()
   // cloud-init reads YAML 1.1, where yes and no are truth values.
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: '1.1' })
