@@ -42,11 +42,13 @@ enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
   fi
   remove_groups
   # What root made in there, the user who owns WORK could not remove; nor root, where the script made it immutable.
-  local made=("$1/src" "$1/include" "$1/scratch" "$1/record")
+  local made=("$1/src" "$1/include" "$1/scratch")
   rm -rf --one-file-system -- "${made[@]}" 2>/dev/null || {
     chattr -R -f -i -a -- "${made[@]}" 2>/dev/null
     rm -rf --one-file-system -- "${made[@]}"
   }
+  # What was recorded is still to be read.
+  [ ! -d "$1/record" ] || { chattr -R -f -i -a -- "$1/record"; chown -R -h --reference="$1" -- "$1/record"; }
   exit "$status"
 }
 

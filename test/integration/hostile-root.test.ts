@@ -55,6 +55,17 @@ rigTest('a host that cannot be left: that is told as what it is, and no script r
   expect(await rig.vlb(['build'])).toMatchObject({ code: 0 })
 })
 
+rigTest('a host so slow that the program which unmounts it comes late', async (rig) => {
+  const [slow, real] = [join(rig.folder, 'slow'), join(rig.folder, 'chroot')]
+  copyFileSync(rig.tool('sh', '-c', 'command -v chroot').trim(), real)
+  writeFileSync(slow, `#!/bin/sh\nsleep 0.5\nexec ${real} "$@"\n`, { mode: 0o755 })
+  rig.project({ '10_a': 'echo a > /a' })
+  rig.commit()
+  const by = ['unshare', '--mount', 'sh', '-c', 'mount --bind "$0" "$(command -v chroot)" && exec "$@"', slow]
+  const ran = await rig.vlb(['build'], { by })
+  expect(ran.code, ran.all).toBe(0)
+})
+
 /** What perl takes, to be started from the layer's folder. */
 function putPerl(rig: Rig, folder: string): string {
   const perl = rig.tool('sh', '-c', 'command -v perl').trim()

@@ -171,6 +171,7 @@ in_table() { # PATH; sets `in_table` to how fstab(5) has it
 lay_out_dev() { # NS
   local node
   mkdir "$1/host" "$1/dev" "$1/dev/pts" "$1/dev/shm"
+  mkfifo "$1/ready"
   for node in "${nodes[@]}"; do : >"$1/dev/$node"; done
   ln -s pts/ptmx /proc/self/fd "$1/dev/"
   ln -s fd/0 "$1/dev/stdin"
@@ -184,10 +185,16 @@ lay_out_dev() { # NS
 # the host's files for its root, which pivot_root(2) leaves alone and which goes with all else of the host. NS/left then has a
 # line.
 leave_host() { # NS
-  local image left
-  exec {image}<. {left}>"$1/left"
+  local image left ready
+  exec {image}<. {left}>"$1/left" {ready}<>"$1/ready"
   # Put over /mnt, the old root leaves no folder behind: unmounted, /mnt shows the layer's files again.
-  { read -r && pivot_root . mnt && echo; } |
-    chroot "$1/host" "$BASH" -c 'read -r && umount -i -c -l -- "/proc/self/fd/$1/mnt" && echo >&"$2" && echo left' bash "$image" "$left" ||
-    echo 'git vlb: cannot leave the host file system' >&2
+  {
+    read -r && read -r -u "$ready" && [ "$REPLY" = in ] && pivot_root . mnt && echo
+  } | {
+    chroot "$1/host" "$BASH" -c 'echo in >&"$3" && read -r && umount -i -c -l -- "/proc/self/fd/$1/mnt" && echo >&"$2" && echo left' \
+      bash "$image" "$left" "$ready" || {
+      echo out >&"$ready"
+      echo 'git vlb: cannot leave the host file system' >&2
+    }
+  }
 }
