@@ -16,17 +16,22 @@ import type { BuildContext } from './context.ts'
 import type { Ground } from './job.ts'
 import { storedBase } from './stored-bases.ts'
 
+/** Whether a base that the remote has would be fetched. */
+export async function needsBase(context: BuildContext, { base }: Chain): Promise<boolean> {
+  return base !== undefined && !base.local && !(await storedBase(context, base.digest))
+}
+
 /** From where it is at hand: here, in the remote, where vlb.yaml says. */
 export async function bringBase(
   context: BuildContext,
   registry: Registry,
-  { base }: Chain,
+  chain: Chain,
   offer: SharedSnapshot,
 ): Promise<Ground> {
+  const { base } = chain
   if (!base) return undefined
   const shared = offer.base
-  if (!shared || base.local || (await storedBase(context, base.digest)))
-    return { base: await ensureBase(context, base) }
+  if (!shared || !(await needsBase(context, chain))) return { base: await ensureBase(context, base) }
   const record = await ensureBase(context, base, async (work) => {
     const fetched = downloadPath(context, shared.file)
     await fetchFile(context, registry, shared.file, { task: 'pulling the base', target: fetched })
@@ -35,6 +40,10 @@ export async function bringBase(
     const disk = join(work, 'disk')
     await rename(fetched, disk)
     await checkBase(context, registry, { base, shared, disk, packed: format === 'qcow2' })
+  }).catch((error: unknown) => {
+    // What came is no base. That is the registry's fault, and the base may be had elsewhere.
+    if (!(error instanceof VlbError) || !error.code.startsWith('VLB_BASE_')) throw error
+    throw refused(registry, shared, `is none: ${error.message}`)
   })
   const { id, nonce } = baseShipment(base.digest)
   await noteShipment(context, registry, id, { nonce, file: shared.file })

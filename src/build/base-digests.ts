@@ -31,8 +31,11 @@ export async function knownDigest(
   return /^[0-9a-f]{64,128}$/.test(hex) ? hex : undefined
 }
 
-/** What a base is to that memory: a blob of git, or a file as it is now. Throws where the file is not there. */
-export const blobIdentity = (oid: string): string => `blob:${oid}`
+/**
+ * What a base is to that memory: a blob of git that is no Git LFS pointer, or a file as it is now. Throws where the file is
+ * not there.
+ */
+export const blobIdentity = (oid: string): string => `git:${oid}`
 export async function baseFileIdentity(file: string): Promise<string> {
   return `file:${file}:${await fileIdentity(file)}`
 }

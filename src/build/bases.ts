@@ -8,7 +8,7 @@ import { type Digest, digest } from '../core/ids.ts'
 import { isLfsPointer, lfsPointer } from '../core/layer.ts'
 import type { BaseRecord } from '../core/manifest.ts'
 import { CatFile } from '../git/cat-file.ts'
-import { lookup } from '../git/objects.ts'
+import { lookup, type Objects } from '../git/objects.ts'
 import { download, withoutSecrets } from '../host/download.ts'
 import { explainWriteError, hashFile, shareWithGroup, sync, syncFolder, writeDown } from '../host/files.ts'
 import { run, ToolError } from '../host/run.ts'
@@ -16,7 +16,14 @@ import { tablesDigest } from '../host/tables.ts'
 import { copySparse, digHoles, inspectDisk } from '../image/qcow2.ts'
 import { probe } from '../image/sandbox.ts'
 import { baseFolder } from '../store/places.ts'
-import { baseFileIdentity, blobIdentity, hashWithProgress, type LocalFile, rememberedDigest } from './base-digests.ts'
+import {
+  baseFileIdentity,
+  blobIdentity,
+  hashWithProgress,
+  knownDigest,
+  type LocalFile,
+  rememberedDigest,
+} from './base-digests.ts'
 import type { BuildContext } from './context.ts'
 import type { LoadedSource } from './project.ts'
 import { storedBase } from './stored-bases.ts'
@@ -87,14 +94,34 @@ async function locate(context: BuildContext, source: LoadedSource, path: string)
     source.label !== '' && source.tree && !path.startsWith('/')
       ? await lookup(source.objects, source.tree, path)
       : undefined
-  if (tracked?.mode.startsWith('100')) {
-    return {
-      identity: blobIdentity(tracked.oid),
-      path: undefined,
-      copyTo: (target) => writeBlob(context, tracked.oid, target),
-    }
-  }
-  const file = resolve(project.folder, path)
+  if (!tracked?.mode.startsWith('100')) return await localFile(context, path)
+  const identity = blobIdentity(tracked.oid)
+  const known = await knownDigest(context.store, identity)
+  const pointed = known === undefined ? await lfsDigest(project.repo.cwd, source.objects, tracked.oid) : undefined
+  if (pointed === undefined)
+    return { identity, path: undefined, copyTo: (target) => writeBlob(context, tracked.oid, target) }
+  // The file that it stands for, if that is the one that is here.
+  const file = await localFile(context, path)
+  if ((await rememberedDigest(context, file, 'sha256')) === pointed) return file
+  throw new VlbError(
+    'VLB_BASE_MISSING',
+    `the base ${path} of ${source.label} lies in Git LFS, and another one is here`,
+    {
+      hint: `check that revision out, and: git lfs pull --include ${path}`,
+    },
+  )
+}
+
+/** What a Git LFS pointer says of the file it stands for; undefined for a blob that is none. */
+async function lfsDigest(cwd: string, objects: Objects, oid: string): Promise<string | undefined> {
+  const { stdout } = await run('git', ['cat-file', '-s', oid], { cwd })
+  if (Number(stdout) > 1024) return undefined
+  const text = await objects.blob(oid)
+  return isLfsPointer(text) ? (/^oid sha256:([0-9a-f]{64})$/m.exec(text.toString('latin1'))?.[1] ?? '') : undefined
+}
+
+async function localFile(context: BuildContext, path: string): Promise<LocalFile> {
+  const file = resolve(context.project.folder, path)
   try {
     if (!(await stat(file)).isFile())
       throw new VlbError('VLB_BASE_MISSING', `the base ${path} is not a regular file`, {

@@ -15,7 +15,7 @@ import type { Snapshot } from '../store/store.ts'
 import type { Chain, Turns } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import { findSnapshot } from './locked.ts'
-import { isShared } from './offers.ts'
+import { isShared, oldBy } from './offers.ts'
 import { hasty, isRemoteError, openRemote, remoteFailed } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
 import { shipChain } from './ship.ts'
@@ -188,7 +188,9 @@ export class KeyLeases implements Turns {
     const base = chain.base && (await storedBase(this.#context, chain.base.digest))
     const { shareBase } = chain.source.config
     const onMissing = secretsWarning(this.#context, chain)
-    const { written } = await shipChain(this.#context, this.#registry, { snapshots, base, shareBase, onMissing })
+    const isOld = oldBy(chain.steps)
+    const parts = { snapshots, base, shareBase, isOld, onMissing }
+    const { written } = await shipChain(this.#context, this.#registry, parts)
     if (written.size > 0) this.#note(`pushed to ${this.#registry.name}: ${step.name}`)
   }
 

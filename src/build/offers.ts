@@ -62,13 +62,25 @@ async function gapWith(
   return gapOf(await planAgain(context, chain, { env: wish.env, known }), wish) ?? []
 }
 
+/** How to tell what is too old for these steps; undefined where that cannot be. */
+export function oldBy(steps: readonly Step[]): ((offer: SharedSnapshot) => boolean) | undefined {
+  const lasting = steps.every(({ layer }) =>
+    (layer?.steps ?? [layer]).every((one) => one?.directives.ttl === undefined),
+  )
+  return lasting ? undefined : (offer) => hasOld(offer, steps)
+}
+
+function hasOld({ layers }: SharedSnapshot, steps: readonly Step[]): boolean {
+  return layers.some(({ manifest }) => {
+    const step = steps.find(({ key }) => key === manifest.key)
+    return step !== undefined && isTooOld(step, manifest)
+  })
+}
+
 /** It stands on our base, and none of our steps in it is too old for us. */
 function isWanted(offer: SharedSnapshot, { steps, base }: Chain): boolean {
   if (offer.layers[0]?.manifest.base !== base?.digest) return false
-  return offer.layers.every(({ manifest }) => {
-    const step = steps.find(({ key }) => key === manifest.key)
-    return !step || !isTooOld(step, manifest)
-  })
+  return !hasOld(offer, steps)
 }
 
 /** What was made from the same file must be the same disk: as the base that is here, or as vlb.yaml's digest says. */

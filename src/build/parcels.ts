@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { LayerKey } from '../core/ids.ts'
 import type { BaseRecord } from '../core/manifest.ts'
-import { blobOf, type Details } from '../core/oci.ts'
+import { blobOf, type Details, type SharedSnapshot } from '../core/oci.ts'
 import { packagesName } from '../core/packages.ts'
 import { baseFolder } from '../store/places.ts'
 import { baseShipment, isDamaged } from '../store/shared.ts'
@@ -17,6 +17,8 @@ export interface ChainToShip {
   /** What they stand on. */
   base: BaseRecord | undefined
   shareBase: boolean
+  /** Whether what a remote has is of a build that is too old by a layer's ttl; undefined where none has one. */
+  isOld: ((offer: SharedSnapshot) => boolean) | undefined
   /** Hears which keys the remote lacks, before anything is sent. */
   onMissing: (keys: ReadonlySet<LayerKey>) => Promise<void>
 }

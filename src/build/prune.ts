@@ -142,10 +142,10 @@ async function findNeeded(
 async function prefixesOf({ project, store }: BuildContext): Promise<Set<string>> {
   const { repo, prefix } = project
   const others = (await registered(store.root, false)).filter(({ commonDir }) => commonDir === repo.commonDir)
-  const args = ['ls-tree', '-r', '-z', '--name-only', '--full-tree', 'HEAD']
-  const { stdout, exitCode } = await ask('git', args, { cwd: repo.cwd, ok: [0, 128] })
-  const paths = exitCode === 0 ? stdout.split('\0') : []
-  const committed = paths.filter((path) => path === configFile || path.endsWith(`/${configFile}`)).map(dirname)
+  // Of any commit: another branch or tag may have it in another folder. `--all`: also of worktrees and stashes.
+  const args = ['log', '--all', '--format=', '--name-only', '--no-renames', '-z', '--', `:(top,glob)**/${configFile}`]
+  const { stdout } = await ask('git', args, { cwd: repo.cwd })
+  const committed = [...new Set(stdout.split('\0').map((path) => path.trim()))].filter(Boolean).map(dirname)
   return new Set([prefix, ...others.map((one) => one.prefix), ...committed.map((path) => (path === '.' ? '' : path))])
 }
 

@@ -13,7 +13,7 @@ import { baseFolder } from '../store/places.ts'
 import { noteDamage } from '../store/shared.ts'
 import type { Snapshot } from '../store/store.ts'
 import { bringLayer, downloadPath, sameSnapshot } from './arrival.ts'
-import { bringBase } from './base-arrival.ts'
+import { bringBase, needsBase } from './base-arrival.ts'
 import { type Chain, planAgain, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
 import type { Ground } from './job.ts'
@@ -95,7 +95,7 @@ export async function take(context: BuildContext, registry: Registry, taking: Ta
     there.push(same)
   }
   const wanted = offer.layers.slice(there.length)
-  const share = offer.base && there.length === 0 ? offer.base.file : undefined
+  const share = there.length === 0 && (await needsBase(context, chain)) ? offer.base?.file : undefined
   await checkSpace(context, [...(share ? [share] : []), ...wanted.map(({ file }) => file)])
   const below = there.at(-1)
   let ground: Promise<Ground> = below

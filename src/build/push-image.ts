@@ -25,7 +25,7 @@ import { type FoundImage, readImage } from './remote-image.ts'
 import { sbomText } from './sbom.ts'
 import { secretsWarning } from './secret-files.ts'
 import { Sending, send } from './sending.ts'
-import { putTag, signsAlways } from './ship.ts'
+import { noteIfDamaged, putTag, signsAlways } from './ship.ts'
 import { withRemote } from './with-remote.ts'
 
 export interface PushImageRequest extends ImageWish {
@@ -68,7 +68,10 @@ async function publish(context: BuildContext, registry: Registry, work: Publishi
     context.emit({ type: 'warning', text })
   }
   const signs = await signsAlways(context)
-  const found = await readImage(context, registry, tag)
+  const found = await readImage(context, registry, tag).catch(async (error: unknown) => {
+    await noteIfDamaged(context, registry, error)
+    return undefined
+  })
   const same = typeof found === 'object' && found.image.disk.sha256 === sha256 && found.image.revision === revision
   if (found !== undefined && !same && !force) throw taken(registry, tag, found, sha256)
   const done = (image: SharedImage, digest: string, result: PushedImageResult['result'], bytes: number) => {

@@ -2,11 +2,12 @@
 import { VlbError } from '../core/errors.ts'
 import type { Step } from '../core/plan.ts'
 import type { PushedLayer, PushResult } from '../core/results-remote.ts'
+import { ToolError } from '../host/run.ts'
 import type { Registry } from '../store/oci.ts'
 import type { Snapshot } from '../store/store.ts'
 import { type Chain, held, planChain } from './chain.ts'
 import type { BuildContext } from './context.ts'
-import { isShared } from './offers.ts'
+import { isShared, oldBy } from './offers.ts'
 import type { LoadedSource } from './project.ts'
 import { hasty, isRemoteError, openRemote, tellRemoteError } from './remote.ts'
 import { secretsWarning } from './secret-files.ts'
@@ -39,8 +40,11 @@ export async function pushAfterBuild(
     if (names.length > 0) context.emit({ type: 'note', text: `pushed to ${registry.name}: ${names.join(', ')}` })
   } catch (error) {
     context.signal.throwIfAborted()
-    if (isRemoteError(error)) tellRemoteError(context, error)
-    else if (!(error instanceof VlbError) || error.code !== 'VLB_NOT_BUILT') throw error
+    if (isRemoteError(error)) return tellRemoteError(context, error)
+    if (!(error instanceof VlbError || error instanceof ToolError)) throw error
+    if (error instanceof VlbError && error.code === 'VLB_NOT_BUILT') return
+    const hint = error instanceof VlbError && error.hint ? ` (${error.hint})` : ''
+    context.emit({ type: 'warning', text: `not pushed to ${registry.name}: ${error.message}${hint}` })
   } finally {
     registry.close()
   }
@@ -75,7 +79,8 @@ async function pushChain(context: BuildContext, registry: Registry, chain: Chain
   const snapshots = chain.found.slice(0, there) as Snapshot[]
   const base = chain.base && (await storedBase(context, chain.base.digest))
   const onMissing = secretsWarning(context, chain)
-  const ship = { snapshots, base, shareBase: chain.source.config.shareBase, onMissing }
+  const isOld = oldBy(chain.steps)
+  const ship = { snapshots, base, shareBase: chain.source.config.shareBase, isOld, onMissing }
   const shared: Shared = there > 0 ? await shipChain(context, registry, ship) : { sent: new Map(), written: new Set() }
   const layers = chain.steps.map((step, i): PushedLayer => {
     const done = shared.written.has(step.key) ? 'pushed' : 'there'

@@ -1,6 +1,6 @@
 // One file on its way to a registry, such as an overlay, a base or an image: packed where that pays, cut into pieces, and sent
 // as far as the registry lacks them.
-import { stat } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { VlbError } from '../core/errors.ts'
 import { type Blob, blobOf, type SharedFile } from '../core/oci.ts'
@@ -41,6 +41,15 @@ async function sendWrapped(
   sending: Sending,
 ): Promise<SharedFile> {
   const made = await wrap(context, parcel)
+  try {
+    return await sendCut(context, registry, made, sending)
+  } finally {
+    // The next one of a long chain has the room.
+    if (made !== parcel.path) await rm(made, { force: true })
+  }
+}
+
+async function sendCut(context: BuildContext, registry: Registry, made: string, sending: Sending): Promise<SharedFile> {
   for (let again = true; ; again = false) {
     // What the registry holds damaged it keeps.
     const avoid = (digest: string) => isDamaged(context.store, registry.name, digest)

@@ -15,7 +15,7 @@ import {
 import { settingFlag } from '../git/repo.ts'
 import { signText } from '../git/signatures.ts'
 import type { Registry } from '../store/oci.ts'
-import { baseShipment, hasDamage, isDamaged, type Shipment } from '../store/shared.ts'
+import { baseShipment, hasDamage, isDamaged, noteDamage, type Shipment } from '../store/shared.ts'
 import type { Snapshot } from '../store/store.ts'
 import type { BuildContext } from './context.ts'
 import { inParallel } from './parallel.ts'
@@ -36,7 +36,7 @@ export interface Shared {
 export async function shipChain(context: BuildContext, registry: Registry, chain: ChainToShip): Promise<Shared> {
   const shared: Shared = { sent: new Map(), written: new Set() }
   const keys = chain.snapshots.map(({ manifest }) => manifest.key)
-  const missing = await missingKeys(context, registry, keys)
+  const missing = await missingKeys(context, registry, chain)
   if (missing.size === 0) return shared
   await chain.onMissing(missing)
   const signs = await signsAlways(context)
@@ -56,26 +56,46 @@ export async function shipChain(context: BuildContext, registry: Registry, chain
 }
 
 /**
- * Keys that the remote lacks, or has damaged. Where it has the topmost it has all below, for they were written first. What
- * it has of a key may be another build of it; that is as good, and stays.
+ * Keys that the remote lacks, has damaged, or has of a build that is too old. Another build of a key is else as good, and
+ * stays. Of all: what has the topmost may have it on other layers, as after a rollup.
  */
 async function missingKeys(
   context: BuildContext,
   registry: Registry,
-  keys: readonly LayerKey[],
+  { snapshots, isOld }: ChainToShip,
 ): Promise<Set<LayerKey>> {
+  const keys = snapshots.map(({ manifest }) => manifest.key)
   // Only after bad news is it worth more than one request each to look closer.
-  const doubtful = (await hasDamage(context.store, registry.name)) || (await requiresSignature(context))
-  const has = async (key: LayerKey) =>
-    doubtful ? (await offerOf(context, registry, key)) !== undefined : await registry.hasTag(key)
-  const [top, ...below] = [...keys].reverse()
+  const doubtful =
+    isOld !== undefined || (await hasDamage(context.store, registry.name)) || (await requiresSignature(context))
   const missing = new Set<LayerKey>()
-  if (top === undefined || (await has(top))) return missing
-  missing.add(top)
-  await inParallel(context, below, atOnce, async (_, key) => {
-    if (!(await has(key))) missing.add(key)
+  await inParallel(context, keys, atOnce, async (_, key) => {
+    const has = doubtful ? await hasSound(context, registry, key, isOld) : await registry.hasTag(key)
+    if (!has) missing.add(key)
   })
   return missing
+}
+
+async function hasSound(
+  context: BuildContext,
+  registry: Registry,
+  key: LayerKey,
+  isOld: ChainToShip['isOld'],
+): Promise<boolean> {
+  try {
+    const offer = await offerOf(context, registry, key)
+    return offer !== undefined && !isOld?.(offer)
+  } catch (error) {
+    await noteIfDamaged(context, registry, error)
+    return false
+  }
+}
+
+/** What is damaged there is replaced by what is pushed; every other error is thrown. */
+export async function noteIfDamaged(context: BuildContext, registry: Registry, error: unknown): Promise<void> {
+  const digest = error instanceof VlbError ? error.data?.['digest'] : undefined
+  if (!(error instanceof VlbError) || error.code !== 'VLB_REMOTE_DAMAGED' || typeof digest !== 'string') throw error
+  await noteDamage(context.store, registry.name, digest)
 }
 
 /** Whether what is pushed is signed. */

@@ -78,6 +78,11 @@ async function fetchRest(url: string, part: string, options: DownloadOptions): P
   if (response.status === 416 && have > 0 && wholeSize(response.headers.get('content-range')) === have) return
   if (!response.ok) {
     await response.body?.cancel()
+    if (response.status === 416 && have > 0) {
+      // What has come is not the beginning of what the server has now.
+      await truncate(part)
+      throw new Error('the server has less than came before')
+    }
     if (response.status >= 500 || response.status === 429) throw new Error(`the server answers ${response.status}`)
     throw new VlbError(
       'VLB_BASE_DOWNLOAD',

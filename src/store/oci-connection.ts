@@ -37,6 +37,12 @@ export interface Ask extends Omit<Request, 'url' | 'patience' | 'signal'> {
   signal?: AbortSignal
 }
 
+/** What a token has to allow (distribution's token authentication): to delete is more than to write. */
+function actionsOf({ method, write }: Ask): string {
+  if (method === 'DELETE') return 'pull,push,delete'
+  return write ? 'pull,push' : 'pull'
+}
+
 /** Of a registry that answers, but not as it should. */
 export class Unwilling extends Error {
   readonly status: number
@@ -79,7 +85,7 @@ export class Connection {
     const signal = ask.signal ?? this.options.signal
     const patience = ask.patience ?? this.options.patience
     const scopes = [
-      `repository:${remote.repository}:${ask.write ? 'pull,push' : 'pull'}`,
+      `repository:${remote.repository}:${actionsOf(ask)}`,
       ...(ask.besides === undefined ? [] : [`repository:${ask.besides}:pull`]),
     ]
     let url = ask.path instanceof URL ? ask.path : new URL(`/v2/${remote.repository}/${ask.path}`, this.origin)

@@ -1,4 +1,5 @@
 // Leases of keys as a registry holds them: a tag each, and one small blob that all of their manifests name.
+import { VlbError } from '../core/errors.ts'
 import { composeLease, emptyContent, type Lease, leaseTag, parseLease } from '../core/lease.ts'
 import { blobOf } from '../core/oci.ts'
 import type { Registry } from './oci.ts'
@@ -43,9 +44,17 @@ export class LeaseTags {
   /** Takes one away. By its digest: should the tag name another one's by now, that stays. */
   async end(key: string, lease: Lease, digest: string, signal: AbortSignal): Promise<void> {
     const registry = this.#registry.within(signal)
-    if (!this.#kept && (await registry.deleteManifest(digest))) return
+    if (!this.#kept && (await deleted(registry, digest))) return
     this.#kept = true
     const there = parseLease((await registry.manifest(leaseTag(key))) ?? '')
     if (there?.owner === lease.owner) await this.write(key, { ...lease, ended: true }, signal)
   }
+}
+
+/** False where nobody may delete, or not who may push. */
+async function deleted(registry: Registry, digest: string): Promise<boolean> {
+  return await registry.deleteManifest(digest).catch((error: unknown) => {
+    if (error instanceof VlbError && error.code === 'VLB_REMOTE_LOGIN') return false
+    throw error
+  })
 }

@@ -3,7 +3,7 @@
 import { Readable } from 'node:stream'
 import { isLoopback } from '../core/remote.ts'
 import type { Login } from '../host/credentials.ts'
-import { dump, type HttpClient, type Patience, type Response, readBody } from '../host/http.ts'
+import { ConnectionError, dump, type HttpClient, type Patience, type Response, readBody } from '../host/http.ts'
 
 export interface Challenge {
   scheme: 'basic' | 'bearer'
@@ -112,7 +112,10 @@ export class Authorizer {
 async function readToken(response: Response, login: Login | undefined): Promise<Token> {
   if (response.status !== 200) {
     await dump(response)
-    throw new LoginRefused(login, `its token server answers ${response.status}`)
+    const what = `its token server answers ${response.status}`
+    // What may pass says nothing about the login.
+    if ([408, 429].includes(response.status) || response.status >= 500) throw new ConnectionError(what)
+    throw new LoginRefused(login, what)
   }
   const text = (await readBody(response, 2 ** 20)).toString('utf8')
   const data = parse(text)

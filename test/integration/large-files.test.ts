@@ -93,3 +93,24 @@ rigTest('a large base that is tracked: whole before it is used, from another rev
   expect(readdirSync(rig.store('bases')).join()).toContain(digest)
   expect(rig.readFromImage(rig.path('../image.qcow2'), '/a')).toBe('a\n')
 })
+
+rigTest('a base in Git LFS: a revision has the base that its pointer names, or none', async (rig) => {
+  rig.project({ '10_a': 'echo a >/a' })
+  rig.tool('cp', inject('tinyDisk'), rig.path('base.raw'))
+  rig.write({ 'vlb.yaml': 'version: 1\nbase: { path: base.raw }\n', '.gitignore': '/build/\n' })
+  // What git-lfs makes of a file on its way into git.
+  const pointer = `printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize 1\\n' "$(sha256sum | cut -d ' ' -f 1)"`
+  rig.git('config', 'filter.lfs.clean', pointer)
+  rig.write({ '.gitattributes': 'base.raw filter=lfs\n' })
+  rig.commit()
+  expect(rig.git('cat-file', 'blob', 'HEAD:base.raw')).toContain('git-lfs')
+  expect(await rig.build()).toEqual(['10_a built'])
+  const of = async (...args: string[]) =>
+    (await rig.json('status', ...args)).layers.map((one: { key: string }) => one.key)
+  expect(await of('HEAD')).toEqual(await of())
+  expect(await rig.build('HEAD')).toEqual(['10_a cached'])
+  rig.tool('truncate', '--size', '+1M', rig.path('base.raw'))
+  const ran = await rig.vlb(['build', 'HEAD'])
+  expect(ran.code).toBe(2)
+  expect(ran.stderr).toMatch(/the base base.raw of HEAD lies in Git LFS, and another one is here[\s\S]*git lfs pull/)
+})

@@ -180,3 +180,41 @@ pruneTest(
   },
   { deletes: false },
 )
+
+pruneTest('a project that lies elsewhere in another branch, and was not built here', async ({ rig, push }) => {
+  await push('1')
+  rig.git('checkout', '--quiet', '-b', 'release')
+  rig.tool('mkdir', rig.path('image'))
+  for (const name of ['vlb.yaml', '10_a', '20_b']) rig.git('mv', name, `image/${name}`)
+  rig.tool('cp', rig.path('tiny.raw'), rig.path('.gitignore'), rig.path('image'))
+  rig.write({ 'image/20_b/build-layer': '#!/bin/sh\necho release > /b\n' })
+  rig.commit('release')
+  await rig.ok('build', '-C', 'image', '--no-flatten')
+  await rig.ok('push', '-C', 'image')
+  // Another machine, which has the other branch only in git.
+  rig.git('checkout', '--quiet', 'main')
+  const b = new Clone(rig, 'b')
+  b.git('fetch', '--quiet', '--all')
+  await b.build()
+  const { removed, needed } = JSON.parse((await b.ok('prune', '--keep-days', '0', '--json')).stdout)
+  expect(removed).toEqual([])
+  expect(needed).toBe(3)
+})
+
+pruneTest(
+  'a registry whose tokens say what they are for: to delete is asked for',
+  async ({ rig, registry, push }) => {
+    rig.write({ '../home/.docker/config.json': DockerRegistry.login(registry.host) })
+    await push('1')
+    rig.layer('20_b', 'echo 2 > /b')
+    await push('2')
+    rig.git('reset', '--quiet', '--soft', 'HEAD~1')
+    rig.git('commit', '--quiet', '--amend', '--message', 'only this')
+    expect(await rig.ok('prune', '--keep-days', '0')).toMatch(/removed 1 snapshot,/)
+    rig.git('config', 'vlb.push', 'auto')
+    rig.layer('30_c', 'true')
+    await rig.build('--no-flatten')
+    expect((await registry.tags()).filter((tag) => tag.startsWith('lease-'))).toEqual([])
+  },
+  { access: 'token' },
+)

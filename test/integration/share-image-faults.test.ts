@@ -215,3 +215,14 @@ faultTest('an image that would have a program open other files is refused', asyn
   })
   await refused('vmdk', 'is no sparse VMDK')
 })
+
+faultTest('an image whose description the registry lost is pushed again', async (rig, registry, b) => {
+  await rig.ok('push', '--image', 'v1')
+  const { config } = JSON.parse(registry.manifests.get('team/web:v1')?.toString() ?? '{}')
+  registry.blobs.set(config.digest, Buffer.from('{'))
+  const pulled = await b.vlb('pull', '--image', 'v1')
+  expect(pulled.code, pulled.all).not.toBe(0)
+  await rig.ok('push', '--image', 'v1')
+  await b.ok('pull', '--image', 'v1')
+  rig.tool('cmp', b.image, image(rig))
+})

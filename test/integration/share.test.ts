@@ -1,6 +1,7 @@
 // Sharing snapshots through a registry: two stores, and Debian's docker-registry between them.
 import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { Clone } from '../rig/clone.ts'
 import { DockerRegistry } from '../rig/docker-registry.ts'
@@ -58,11 +59,11 @@ shareTest(
     rig.git('checkout', '--quiet', 'theirs')
     expect(await rig.build()).toEqual(['10_a cached', '20_b cached', '30_c cached', '40_d pulled'])
     rig.tool('qemu-img', 'compare', rig.path('build/image.qcow2'), b.image)
-    // Nothing new: one question.
+    // Nothing new: one question for each layer.
     const quiet = registry.log.length
     const again = await rig.json('push')
     expect(again).toMatchObject({ bytes: 0, layers: Array(4).fill(expect.objectContaining({ result: 'there' })) })
-    expect(registry.requests(quiet)).toHaveLength(1)
+    expect(registry.requests(quiet)).toHaveLength(4)
     expect(registry.log).not.toContain('referrers')
   },
 )
@@ -216,6 +217,50 @@ shareTest('rolled-up layers, and a base that a layer makes, are shared like any 
   const b = new Clone(rig, 'b')
   expect(await b.build()).toEqual(['00_base pulled', '10_a pulled', '20_b pulled'])
   rig.tool('qemu-img', 'compare', rig.path('build/image.qcow2'), b.image)
+})
+
+shareTest('after a rollup the new layer is pushed, though what stands on it is there', async (rig, registry) => {
+  rig.project({ ...layers, '40_d': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
+  rig.commit()
+  await rig.build('--no-flatten')
+  await rig.ok('push')
+  await rig.ok('rollup', '10..30', '--name', 'base')
+  const { layers: pushed } = await rig.json('push')
+  expect(pushed.map(({ name, result }: { name: string; result: string }) => `${name} ${result}`)).toEqual([
+    '10_base pushed',
+    '40_d there',
+  ])
+})
+
+shareTest('what is too old by its ttl at the remote is pushed anew', async (rig, registry) => {
+  rig.project(
+    { '10_a': `# vlb: ttl 2s\ncat /proc/sys/kernel/random/uuid > /a`, '20_b': 'cat /a > /b' },
+    `remote: ${registry.remote()}\nseal: false\n`,
+  )
+  rig.commit()
+  const results = async () => (await rig.json('push')).layers.map((one: { result: string }) => one.result)
+  await rig.build('--no-flatten')
+  expect(await results()).toEqual(['pushed', 'pushed'])
+  await delay(2100)
+  rig.forget()
+  expect(await rig.build('--no-flatten')).toEqual(['10_a built', '20_b built'])
+  expect(await results()).toEqual(['pushed', 'pushed'])
+})
+
+shareTest('a build whose push cannot be signed is a build all the same', async (rig, registry) => {
+  rig.project({ '10_a': 'true' }, `remote: ${registry.remote()}\nseal: false\n`)
+  rig.commit()
+  for (const [name, value] of [
+    ['vlb.push', 'auto'],
+    ['vlb.sign', 'true'],
+    ['gpg.format', 'ssh'],
+    ['user.signingKey', '/no/such/key'],
+  ] as const)
+    rig.git('config', name, value)
+  const ran = await rig.vlb(['build'])
+  expect(ran.code, ran.all).toBe(0)
+  expect(ran.stderr).toMatch(/warning: not pushed to \S+: /)
+  expect(rig.exists('build/image.qcow2')).toBe(true)
 })
 
 shareTest('skopeo copies a snapshot to another registry and back, byte by byte', async (rig, registry) => {
