@@ -1,4 +1,5 @@
 // A root shell inside an image: the same sandbox as for a script, with the user's terminal in it.
+import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -38,6 +39,10 @@ export async function shellInImage(
     ...layerArguments(root, script),
   ])
   const pipe = createWriteStream(tether, { flags: 'r+' })
+  // A runner that opened it before us would find its end at once.
+  await once(pipe, 'open')
+  // What is still to be written when we stop is no error.
+  pipe.on('error', () => {})
   for (const [id, value] of options.secrets) pipe.write(`${id} ${value.toString('base64')}\n`)
   pipe.write('go\n')
   const stop = () => pipe.destroy()
