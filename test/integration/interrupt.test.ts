@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { runOnHost } from '../../src/image/sandbox.ts'
 import { type Hold, type Ran, type Rig, type Running, rigTest } from '../rig/rig.ts'
 
 /** A build that stands still at one point. */
@@ -305,4 +306,17 @@ rigTest('what a power loss left in tmp/ is swept up by the next build', async (r
   }
   await rig.build()
   expect(readdirSync(rig.store('tmp'))).toEqual([])
+})
+
+rigTest('an interrupt while it is looked whether root can be had ends what is started then', async (rig) => {
+  const work = join(rig.folder, 'work')
+  for (const name of ['ns', 'src']) mkdirSync(join(work, name), { recursive: true })
+  writeFileSync(join(work, 'src/script'), '#!/bin/sh\nsleep 20\n', { mode: 0o755 })
+  const controller = new AbortController()
+  const options = { attach: 'auto' as const, signal: controller.signal, onOutput: () => {} }
+  const start = Date.now()
+  const running = runOnHost(work, 'script', { PATH: rig.env['PATH'] ?? '' }, options)
+  controller.abort(new Error('interrupted'))
+  await expect(running).rejects.toThrow('interrupted')
+  expect(Date.now() - start).toBeLessThan(15_000)
 })

@@ -1,7 +1,8 @@
 // A shell in a snapshot or in what a failed script left: the same surroundings as a script's, and nothing kept.
 import { execFileSync, spawn } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { projectRoot, type Rig, rigTest } from '../rig/rig.ts'
 import { tinyDisk } from '../rig/tiny-disk.ts'
@@ -141,5 +142,32 @@ rigTest('a shell whose program is killed leaves nothing', async (rig) => {
   await hold.reached()
   child.kill('SIGKILL')
   await new Promise((resolve) => child.once('close', resolve))
+  expect(await rig.leaks()).toEqual([])
+})
+
+rigTest('an interrupt while the shell is being started ends it', async (rig) => {
+  rig.project({ '10_a': 'true' })
+  await rig.build()
+  const hold = await rig.hold()
+  const shims = join(rig.folder, 'shims')
+  mkdirSync(shims)
+  const real = rig.tool('sh', '-c', 'command -v mkfifo').trim()
+  const held = hold.line.replace('| nc', '| busybox nc')
+  writeFileSync(join(shims, 'mkfifo'), `#!/bin/sh\n${held}\nexec ${real} "$@"\n`, { mode: 0o755 })
+  const child = spawn(process.execPath, [program, 'shell'], {
+    cwd: rig.repo,
+    env: { ...rig.env, PATH: `${shims}:${rig.env['PATH']}` },
+    // Stays open: nothing but the signal ends the shell.
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  await hold.reached()
+  child.kill('SIGTERM')
+  // The signal is there before the fifo is.
+  await delay(300)
+  hold.release()
+  const late = await Promise.race([ended, delay(20_000, 'it goes on', { ref: false })])
+  child.kill('SIGKILL')
+  expect(late).toBe(143)
   expect(await rig.leaks()).toEqual([])
 })
