@@ -14,7 +14,7 @@ export async function asRoot(tool: string, args: readonly string[]): Promise<Com
 export async function whyNotRoot(): Promise<VlbError | undefined> {
   if (process.getuid?.() === 0) return undefined
   // Not "sudo -v" first: that holds for the terminal, and what we start has none (sudoers(5), timestamp_type).
-  const hint = 'run it with sudo, or allow sudo without a password for this user: see NOPASSWD in sudoers(5)'
+  const hint = 'run as root, or allow sudo without a password for this user: see NOPASSWD in sudoers(5)'
   try {
     const { exitCode } = await run('sudo', ['-n', 'true'], { ok: [0, 1] })
     if (exitCode === 0) return undefined
