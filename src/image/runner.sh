@@ -42,7 +42,7 @@ enter() { # WORK ATTACH MEMORY ACTION ARGUMENT...
   fi
   remove_groups
   # What root made in there, the user who owns WORK could not remove; nor root, where the script made it immutable.
-  local made=("$1/src" "$1/include" "$1/scratch")
+  local made=("$1/src" "$1/include" "$1/scratch" "$1/lent")
   rm -rf --one-file-system -- "${made[@]}" 2>/dev/null || {
     chattr -R -f -i -a -- "${made[@]}" 2>/dev/null
     rm -rf --one-file-system -- "${made[@]}"
