@@ -8,9 +8,11 @@ import {
   blobsOf,
   composeManifest,
   parseSnapshot,
+  pushedNow,
   type SharedSnapshot,
   shareManifest,
   statementOf,
+  summaryOf,
 } from '../core/oci.ts'
 import { settingFlag } from '../git/repo.ts'
 import { signText } from '../git/signatures.ts'
@@ -70,11 +72,23 @@ async function missingKeys(
     isOld !== undefined || (await hasDamage(context.store, registry.name)) || (await requiresSignature(context))
   const missing = new Set<LayerKey>()
   await inParallel(context, keys, atOnce, async (_, key) => {
-    const has = doubtful ? await hasSound(context, registry, key, isOld) : await registry.hasTag(key)
-    if (!has) missing.add(key)
+    const text = await registry.foundManifest(key)
+    if (text === undefined || (doubtful && !(await hasSound(context, registry, key, isOld)))) missing.add(key)
+    else await renew(registry, key, text)
   })
   return missing
 }
+
+/** Who prunes the remote spares what was pushed of late, for the branch it is of may not be known there. */
+async function renew(registry: Registry, key: LayerKey, text: string): Promise<void> {
+  const pushed = Date.parse(summaryOf(text)?.pushedAt ?? '')
+  if (!(Date.now() - pushed > renewAfter)) return
+  const renewed = pushedNow(text, new Date().toISOString())
+  if (renewed !== undefined) await registry.putManifest(key, renewed)
+}
+
+/** Milliseconds. */
+const renewAfter = 86_400_000
 
 async function hasSound(
   context: BuildContext,

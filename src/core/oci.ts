@@ -134,6 +134,13 @@ export const signatureName = 'vnd.git-vlb.signature'
 /** When it was written to this registry, which does not tell by itself. */
 const pushedName = 'vnd.git-vlb.pushed'
 
+/** The manifest as if it were pushed at that time, which no signature covers; undefined if it is none of ours. */
+export function pushedNow(text: string, time: string): string | undefined {
+  if (typeof parseOciManifest(text) === 'string') return undefined
+  const data = parseJson(text) as { annotations?: Record<string, unknown> }
+  return JSON.stringify({ ...data, annotations: { ...data.annotations, [pushedName]: time } })
+}
+
 /**
  * What is signed of a snapshot. The config names all blobs of the chain by their digests; with the key, a manifest cannot
  * pass for that of another one.

@@ -51,6 +51,11 @@ export class Registry {
     return (await this.manifestAt(tag)).text
   }
 
+  /** The same; nothing where a registry that was killed has half an entry of it. */
+  async foundManifest(tag: string): Promise<string | undefined> {
+    return await halfWritten(this.manifest(tag), undefined)
+  }
+
   /** The same, with the registry's own time in milliseconds, if it tells. */
   async manifestAt(tag: string): Promise<{ text: string | undefined; time: number | undefined }> {
     const headers = { accept: anyManifest }

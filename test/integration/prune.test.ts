@@ -218,3 +218,35 @@ pruneTest(
   },
   { access: 'token' },
 )
+
+pruneTest('a fetch of one branch does not count as one of all', async ({ rig, push }) => {
+  await push('1')
+  rig.git('branch', '--quiet', 'feature')
+  const b = new Clone(rig, 'b')
+  b.git('fetch', '--quiet', '--all')
+  expect((await b.ok('prune')).stdout).toMatch(/^removed nothing/)
+  b.git('fetch', '--quiet', 'origin', 'main')
+  const ran = await b.vlb('prune')
+  expect(ran.code, ran.all).toBe(2)
+  expect(ran.stderr).toMatch(
+    /the last fetch was not one of all branches: origin\/feature was left out[\s\S]*git fetch --all --prune/,
+  )
+  // One that is gone there stays known here until it is pruned.
+  rig.git('branch', '--quiet', '-D', 'feature')
+  b.git('fetch', '--quiet', '--all', '--prune')
+  expect((await b.ok('prune')).stdout).toMatch(/^removed nothing/)
+})
+
+pruneTest('what was pushed long ago is as new as the push that finds it there', async ({ registry, rig, push }) => {
+  const { '20_b': key = '' } = await push('1')
+  const old = JSON.parse(await get(registry, key))
+  const { 'vnd.git-vlb.pushed': pushed } = old.annotations
+  const long = new Date(Date.now() - 30 * 86_400_000).toISOString()
+  await put(registry, key, JSON.stringify({ ...old, annotations: { ...old.annotations, 'vnd.git-vlb.pushed': long } }))
+  const { layers } = await rig.json('push')
+  expect(layers.map(({ result }: { result: string }) => result)).toEqual(['there', 'there'])
+  const now = JSON.parse(await get(registry, key))
+  expect(Date.parse(now.annotations['vnd.git-vlb.pushed'])).toBeGreaterThan(Date.parse(pushed))
+  expect({ ...now, annotations: undefined }).toEqual({ ...old, annotations: undefined })
+  expect(await new Clone(rig, 'b').build()).toEqual(['10_a pulled', '20_b pulled'])
+})
