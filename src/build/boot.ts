@@ -136,7 +136,7 @@ export async function testBoot(context: BuildContext, request: BootRequest): Pro
         // What is done there takes as long as it takes.
         upTime: sshSeconds,
         whenUp: async (signal: AbortSignal) => {
-          if (expect.length > 0) await ssh.up(signal)
+          if (expect.length > 0) await ssh.up(AbortSignal.any([signal, ended.signal]))
           if (request.ssh === '')
             context.emit({ type: 'note', text: 'a root shell by ssh; the guest is stopped when it ends' })
           talk = ssh.talk()

@@ -4,6 +4,7 @@ import type { Directives } from '../core/directives.ts'
 import { type ErrorCode, VlbError } from '../core/errors.ts'
 import { type DiskFormat, formatOf, type ImageFormat } from '../core/output.ts'
 import { checkEnvironment } from '../core/plan.ts'
+import { wrongIn } from '../image/foreign.ts'
 import { inspectDisk, parseQcow2Header } from '../image/qcow2.ts'
 import { imageRecord } from '../store/images.ts'
 import { holdBehind } from './behind.ts'
@@ -116,6 +117,16 @@ export async function imageOfFile(context: BuildContext, path: string, shown: st
       hint: `take the disk out of it first: tar -xf ${shown}`,
     })
   }
+  if (named === 'vmdk' || named === 'vdi') await refuseOthers(path, shown, named)
   if (named !== 'qcow2' && named !== 'raw') return { path, format: named }
   return { path, format: (await inspectDisk(path, shown)).format }
+}
+
+/** qemu would open whatever files such an image names. */
+async function refuseOthers(path: string, shown: string, format: 'vmdk' | 'vdi'): Promise<void> {
+  const wrong = await wrongIn(path, { format, capacity: 0 })
+  if (wrong === undefined) return
+  throw new VlbError('VLB_BASE_BACKING', `${shown} is not booted: it ${wrong}`, {
+    hint: `if you trust it: qemu-img convert -O qcow2 ${shown} disk.qcow2, and boot that`,
+  })
 }

@@ -14,20 +14,24 @@ export interface ImageClaim {
 
 /** Throws where it is not what it is said to be, or names other files. */
 export async function inspectImage(path: string, shown: string, claim: ImageClaim, signal: AbortSignal): Promise<void> {
+  let wrong = await wrongIn(path, claim)
+  if (wrong === undefined && claim.format === 'qcow2') wrong = await unsound(path, signal)
+  if (wrong !== undefined) throw new VlbError('VLB_REMOTE_DAMAGED', `${shown} is not taken: it ${wrong}`)
+}
+
+/** How it is not what it is said to be, or that it names other files. */
+export async function wrongIn(path: string, claim: ImageClaim): Promise<string | undefined> {
   const file = await open(path, 'r')
-  let wrong: string | undefined
   try {
     const { size } = await file.stat()
     const read = async (at: number, length: number) => {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, at)
       return buffer.subarray(0, bytesRead)
     }
-    wrong = await looks[claim.format](read, size, claim.capacity)
+    return await looks[claim.format](read, size, claim.capacity)
   } finally {
     await file.close()
   }
-  if (wrong === undefined && claim.format === 'qcow2') wrong = await unsound(path, signal)
-  if (wrong !== undefined) throw new VlbError('VLB_REMOTE_DAMAGED', `${shown} is not taken: it ${wrong}`)
 }
 
 async function unsound(path: string, signal: AbortSignal): Promise<string | undefined> {

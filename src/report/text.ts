@@ -170,7 +170,7 @@ function bootText(data: BootResult, { style, cwd }: TextOptions): string {
   const left = data.screenshot === null ? [] : [`screen ${shownPath(data.screenshot, cwd)}`]
   if (data.kept !== null) left.push(keptLine(data.kept, data.image, cwd))
   const lines = left.map((line) => `${line}\n`).join('')
-  if (data.expect === null) return lines
+  if (data.expect === null && data.ok) return lines
   if (data.ok)
     return `${style('green', 'booted')}: the console showed "${printable(data.matched ?? '')}" (${how})\n${lines}`
   return `${style('red', 'failed')} (${how}): ${data.reason}\n${lines}`

@@ -215,3 +215,10 @@ describe('the disk', () => {
     })
   })
 })
+
+rigTest('an image to boot that names other files of the host is refused before qemu has it', async (rig) => {
+  projectOn(rig, 'base.raw')
+  const description = '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
+  rig.write({ 'x.vmdk': `${description}RW 2048 FLAT "/etc/passwd" 0\n` })
+  await refused(rig, ['test-boot', 'x.vmdk'], { says: 'x.vmdk is not booted: it is no sparse VMDK', hint: 'qemu-img' })
+})

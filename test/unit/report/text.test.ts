@@ -2,6 +2,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import { VlbError } from '../../../src/core/errors.ts'
 import type { CommandResult } from '../../../src/core/results.ts'
+import type { BootResult } from '../../../src/core/results-boot.ts'
 import type { BuildResult } from '../../../src/core/results-build.ts'
 import type { PrebuildStatus, StatusResult } from '../../../src/core/results-status.ts'
 import { buildErrorText, errorText } from '../../../src/report/error.ts'
@@ -256,4 +257,16 @@ describe('the prebuild in a status', () => {
     const prebuild = { ...ended, ...more }
     expect(text({ kind: 'status', data: { ...status, prebuild } })).toContain(`\n${line}\n`)
   })
+})
+
+test('a boot that nothing was expected of says nothing, unless it failed', () => {
+  const data: BootResult = {
+    ...{ ok: true, verdict: 'ended', image: '/p/x.qcow2', accelerator: 'tcg', firmware: 'bios', expect: null },
+    ...{ expected: [], matched: null, seconds: 3, reason: 'qemu ended with status 1', screenshot: null, kept: null },
+    ...{ exitStatus: 0, forwards: [] },
+  }
+  expect(text({ kind: 'test-boot', data })).toBe('')
+  expect(text({ kind: 'test-boot', data: { ...data, ok: false } })).toBe(
+    'failed (tcg, 3.0 s): qemu ended with status 1\n',
+  )
 })
