@@ -1,5 +1,5 @@
 // Bases that are downloaded: from servers that break off, lie, refuse or lead elsewhere.
-import { createReadStream, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { createReadStream, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -122,6 +122,15 @@ const builds = async (rig: Rig) => {
 }
 
 describe('a server that works', () => {
+  mirrorTest('has less than came before: that is dropped, and it is asked for all', async (rig, mirror) => {
+    rig.tool('mkdir', '-p', rig.store('downloads'))
+    writeFileSync(rig.store('downloads', `sha256-${mirror.digest}.part`), Buffer.alloc(statSync(mirror.file).size + 10))
+    mirror.answer = (request, response, file) =>
+      file.from > 0 ? void response.writeHead(416).end() : ranged(request, response, file)
+    await builds(rig)
+    expect(mirror.asked.at(-1)).toBe(0)
+  })
+
   mirrorTest('is asked once, and never again', async (rig, mirror) => {
     await builds(rig)
     await rig.ok('status')
